@@ -1,0 +1,46 @@
+"""Environment variables, read when they are needed and not when this is imported.
+
+==============================  ====================================================
+``NUMBA_MLIR_PRINT_AFTER``      names of passes, or ``all``: print the module after them
+``NUMBA_MLIR_DUMP_DIR``         folder that gets one file for each stage of each function
+``NUMBA_MLIR_ROUNDTRIP_EACH``   1: import and export around every single pass
+==============================  ====================================================
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from numba_mlir.errors import InvalidFlagError
+
+PRINT_AFTER = "NUMBA_MLIR_PRINT_AFTER"
+DUMP_DIR = "NUMBA_MLIR_DUMP_DIR"
+ROUNDTRIP_EACH = "NUMBA_MLIR_ROUNDTRIP_EACH"
+VARIABLES = (PRINT_AFTER, DUMP_DIR, ROUNDTRIP_EACH)
+
+_SWITCH = {"": False, "0": False, "1": True}
+
+
+def print_after() -> frozenset[str]:
+    """Names of the passes after which to print; may contain ``"all"``."""
+    names = os.environ.get(PRINT_AFTER, "").split(",")
+    return frozenset(name.strip() for name in names) - {""}
+
+
+def dump_dir() -> Path | None:
+    """Where to write the modules of all stages, or None."""
+    value = os.environ.get(DUMP_DIR, "")
+    return Path(value) if value else None
+
+
+def roundtrip_each() -> bool:
+    """Whether every pass gets a round trip of its own.
+
+    Raises InvalidFlagError for anything but 0 and 1.
+    """
+    value = os.environ.get(ROUNDTRIP_EACH, "")
+    try:
+        return _SWITCH[value]
+    except KeyError:
+        raise InvalidFlagError(f"{ROUNDTRIP_EACH} must be 0 or 1, not {value!r}") from None
