@@ -1,0 +1,248 @@
+"""Import of a Parfor: ``scf.parallel`` with ``scf.reduce``, or one opaque statement.
+
+A reduction variable enters the loop as an ``init`` operand with its value before the loop.
+Inside, it starts from the operation's neutral value, so that what the body makes of it is
+this iteration's contribution, which ``scf.reduce`` combines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numba.core import ir, types
+
+from numba_mlir import mlir
+from numba_mlir.converters import build, reductions, scalars
+from numba_mlir.converters.frame import Frame
+from numba_mlir.converters.slots import Env, Slot
+from numba_mlir.errors import UnsupportedConstruct
+from numba_mlir.roundtrip.reduction_analysis import (
+    ARRAY,
+    NUMPY_EXTREMA,
+    array_step,
+    beyond_numba,
+    family_statements,
+    from_numpy,
+    readable,
+    reduction_kind,
+    user_line,
+)
+from numba_mlir.roundtrip.regions import BlockSet, StructuredImporter, convert_statements
+
+#: what happened to one Parfor: (Parfor, reason it stayed opaque or None)
+Outcome = tuple[Any, "str | None"]
+
+
+@dataclass
+class ParforImporter:
+    """Callable that the frame uses for Parfors; collects what became of each."""
+
+    outcomes: list[Outcome]
+
+    def __call__(self, frame: Frame, env: Env, parfor: Any) -> None:
+        live_after = frame.live_after
+        marker = _Marker()
+        trial = Env(env)
+        refused: str | None = None
+        names: list[str] = []
+        pending = len(self.outcomes)
+        outer, frame.user_line = frame.user_line, frame.user_line or user_line(parfor)
+        try:
+            names = self._import(frame, trial, parfor, live_after)
+        except UnsupportedConstruct as reason:
+            refused = reason.msg
+        finally:
+            frame.user_line = outer
+        if refused is None:
+            for name in names:
+                slot = trial.get(name)
+                assert slot is not None
+                env[name] = slot
+        else:
+            marker.rewind()
+            del self.outcomes[pending:]
+            self._opaque(frame, env, parfor, live_after)
+        self.outcomes.append((parfor, refused))
+
+    def _opaque(self, frame: Frame, env: Env, parfor: Any, live_after: frozenset[str]) -> None:
+        access = frame.accesses.of_parfor(parfor)
+        defs = tuple(sorted(access.defs & live_after))
+        # a variable that only some iteration assigns keeps its value otherwise
+        maybe = {n for n in defs if n not in access.kills and env.get(n) is not None}
+        frame.opaque(env, parfor, tuple(sorted(access.uses | maybe)), defs)
+
+    def _import(self, frame: Frame, env: Env, parfor: Any, live_after: frozenset[str]) -> list[str]:
+        """Returns the variables that are visible behind the loop."""
+        body_reads = frame.accesses.of_parfor(parfor).uses
+        before = frame.accesses.of_block(parfor.init_block.body).defs
+        bounds_names = {n.name for nest in parfor.loop_nests for n in nest.list_vars()}
+        convert_statements(
+            frame, env, parfor.init_block.body, live_after | body_reads | before | bounds_names
+        )
+        assigned = frame.accesses.assigned(parfor)
+        live = frame.accesses.body_liveness(parfor, frozenset(assigned & live_after))
+        carried = assigned & live[min(parfor.loop_body)]
+        kinds = {n: reduction_kind(frame, env, parfor, n) for n in sorted(carried)}
+        lost = (assigned & live_after) - carried
+        if lost:
+            raise UnsupportedConstruct(
+                f"{readable(lost)} is assigned in the parallel loop and read after it", parfor.loc
+            )
+        self._loop(frame, env, parfor, kinds)
+        for name, kind in kinds.items():
+            what = beyond_numba(frame, env, parfor, name, kind)
+            if what is not None:
+                frame.repairs.append((frame.user_line or parfor.loc, what))
+        return [*before, *kinds]
+
+    def _loop(self, frame: Frame, env: Env, parfor: Any, kinds: dict[str, str]) -> None:
+        lower, upper, not_negative = self._bounds(frame, env, parfor)
+        one = frame.index_constant(1)
+        initial = [frame.use(env, name).value for name in kinds]
+        rank = len(lower)
+        ir_ = mlir.ir
+        handle = ir_.IntegerAttr.get(
+            ir_.IntegerType.get_signless(64), frame.table.add_parfor(parfor)
+        )
+        attributes = {
+            "operandSegmentSizes": ir_.DenseI32ArrayAttr.get([rank, rank, rank, len(initial)]),
+            "numba.parfors": ir_.ArrayAttr.get([handle]),
+        }
+        if kinds:
+            attributes["numba.names"] = ir_.ArrayAttr.get([ir_.StringAttr.get(n) for n in kinds])
+        operands = [*lower, *upper, *[one] * rank, *initial]
+        with frame.location(parfor.loc):
+            results = [v.type for v in initial]
+            made = build.op("scf.parallel", operands, results, attributes, regions=1)
+        names = [nest.index_variable.name for nest in parfor.loop_nests]
+        block = made.regions[0].blocks.append(
+            *[build.index_type()] * rank, arg_locs=[ir_.Location.name(n) for n in names]
+        )
+        inner = Env(env)
+        with ir_.InsertionPoint(block):
+            self._indices(frame, inner, parfor, block.arguments, not_negative)
+            for name, kind in kinds.items():
+                if kind == ARRAY:
+                    self._take_out(frame, env, parfor, name)
+                else:
+                    inner[name] = self._neutral(frame, name, kind)
+            self._body(frame, inner, parfor, list(kinds))
+            self._reduce(frame, inner, kinds, _may_reorder(parfor))
+        for name, result in zip(kinds, made.results, strict=True):
+            env[name] = Slot(frame.type_of(name), result)
+
+    def _bounds(
+        self, frame: Frame, env: Env, parfor: Any
+    ) -> tuple[list[Any], list[Any], list[bool]]:
+        lower, upper, not_negative = [], [], []
+        for nest in parfor.loop_nests:
+            if nest.step != 1:
+                raise UnsupportedConstruct("a parallel loop with a step", parfor.loc)
+            start, stop = _bound(frame, env, nest.start), _bound(frame, env, nest.stop)
+            low, high = frame.size(start), frame.size(stop)
+            if low is None or high is None:
+                raise UnsupportedConstruct("a bound that is not an integer", parfor.loc)
+            lower.append(low)
+            upper.append(high)
+            literal = isinstance(start.type, types.IntegerLiteral)
+            not_negative.append(
+                start.index is not None or (literal and start.type.literal_value >= 0)
+            )
+        return lower, upper, not_negative
+
+    def _indices(
+        self, frame: Frame, env: Env, parfor: Any, ivs: Any, not_negative: list[bool]
+    ) -> None:
+        members = []
+        for nest, iv, positive in zip(parfor.loop_nests, ivs, not_negative, strict=True):
+            numba_type = frame.type_of(nest.index_variable.name)
+            value = build.index_cast(iv, scalars.to_mlir(numba_type))
+            slot = Slot(numba_type, value, index=iv if positive else None)
+            env[nest.index_variable.name] = slot
+            members.append(slot)
+
+    def _neutral(self, frame: Frame, name: str, kind: str) -> Slot:
+        numba_type = frame.type_of(name)
+        neutral = reductions.neutral(kind, numba_type)
+        if neutral is None:
+            raise UnsupportedConstruct(
+                f"the reduction of {readable({name})} has no neutral {numba_type} to start from"
+            )
+        return Slot(numba_type, frame.constant(neutral, scalars.to_mlir(numba_type)), neutral)
+
+    def _take_out(self, frame: Frame, env: Env, parfor: Any, name: str) -> None:
+        """Move the step ``array += value`` from the body to the loop's ``scf.reduce``."""
+        step, family = array_step(frame, env, parfor, name)
+        frame.array_steps[name] = step
+        frame.taken_out |= family_statements(frame, parfor, family)
+
+    def _body(self, frame: Frame, env: Env, parfor: Any, names: list[str]) -> None:
+        blocks = BlockSet(frame.accesses, parfor.loop_body, min(parfor.loop_body), frozenset(names))
+        outer = frame.error_model, frame.numpy_extrema
+        frame.error_model = "numpy"
+        frame.numpy_extrema = from_numpy(parfor, NUMPY_EXTREMA) is not None
+        try:
+            StructuredImporter(frame, blocks).run(env)
+        finally:
+            frame.error_model, frame.numpy_extrema = outer
+
+    def _reduce(self, frame: Frame, env: Env, kinds: dict[str, str], reorder: bool) -> None:
+        contributions = [
+            frame.use(env, frame.array_steps[name].value.rhs.name if kind == ARRAY else name).value
+            for name, kind in kinds.items()
+        ]
+        made = build.op("scf.reduce", contributions, regions=len(kinds))
+        for (name, kind), region in zip(kinds.items(), made.regions, strict=True):
+            numba_type = frame.type_of(name)
+            native = frame.mlir_type(numba_type)
+            block = region.blocks.append(native, native, arg_locs=[mlir.ir.Location.unknown()] * 2)
+            with mlir.ir.InsertionPoint(block):
+                if kind == ARRAY:
+                    result = self._array_combiner(frame, name, block.arguments)
+                elif reorder and kind in _REORDERED and isinstance(numba_type, types.Float):
+                    reassoc = mlir.ir.Attribute.parse("#arith.fastmath<reassoc>")
+                    flags = {"fastmath": reassoc}
+                    result = build.value(_REORDERED[kind], block.arguments, native, flags)
+                else:
+                    lhs, rhs = block.arguments
+                    result = reductions.combiner(kind, lhs, rhs, numba_type)
+                build.op("scf.reduce.return", [result])
+
+    def _array_combiner(self, frame: Frame, name: str, arguments: Any) -> Any:
+        step, local = frame.array_steps[name], Env()
+        names = (step.value.lhs.name, step.value.rhs.name)
+        for operand, value in zip(names, arguments, strict=True):
+            local[operand] = Slot(frame.type_of(operand), value)
+        frame.opaque(local, step, names, (step.target.name,))
+        return local.names[step.target.name].value
+
+
+#: NumPy functions whose sums and products may be taken in any order.  NumPy itself adds
+#: pairwise; a loop that the user wrote keeps its order within a thread.
+_ANY_ORDER = frozenset({"sum", "prod", "mean", "var", "std", "dot"})
+_REORDERED = {"add": "arith.addf", "mul": "arith.mulf"}
+
+
+def _may_reorder(parfor: Any) -> bool:
+    return from_numpy(parfor, _ANY_ORDER) is not None
+
+
+class _Marker:
+    """Where the current block ends now; ``rewind`` erases what was built behind it."""
+
+    def __init__(self) -> None:
+        self.block = mlir.ir.InsertionPoint.current.block
+        operations = self.block.operations
+        self.count = len(operations)
+
+    def rewind(self) -> None:
+        operations = list(self.block.operations)
+        for operation in reversed(operations[self.count :]):
+            operation.erase()
+
+
+def _bound(frame: Frame, env: Env, bound: Any) -> Slot:
+    if isinstance(bound, ir.Var):
+        return frame.use(env, bound.name)
+    return Slot(types.IntegerLiteral(int(bound)), None, int(bound))

@@ -1,0 +1,198 @@
+"""The order of our passes relative to Numba's, on one screen: `plan`."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from numba.core.compiler import Compiler, CompilerBase
+from numba.core.compiler_machinery import PassManager
+from numba.core.typed_passes import InlineOverloads, NopythonRewrites, ParforFusionPass
+
+from numba_mlir.passes.base import MLIRPass
+from numba_mlir.roundtrip.adapter import RoundTrip, pass_class, switch_off_numba_fusion
+from numba_mlir.roundtrip.arrays_adapter import array_pass_class
+from numba_mlir.roundtrip.flags import Selection, TileSizes, select
+
+
+def _broadcast(value: bool, versions: bool = True) -> MLIRPass:
+    from numba_mlir.passes.broadcast import Broadcast
+
+    return Broadcast(versions)
+
+
+def _identity(value: bool | str) -> MLIRPass:
+    from numba_mlir.passes.identity import Identity
+
+    return Identity(cleanup=value != "exact")
+
+
+def _fusion(value: bool) -> MLIRPass:
+    from numba_mlir.passes.fusion import Fusion
+
+    return Fusion()
+
+
+def _to_sequential() -> MLIRPass:
+    from numba_mlir.passes.sequential import Sequential
+
+    return Sequential()
+
+
+#: stage -> how its pass is made from the flag's value.  What is not here does not exist
+#: yet and is refused when it is asked for.
+PASSES: dict[str, Callable[[Any], MLIRPass]] = {
+    "broadcast": _broadcast,
+    "identity": _identity,
+    "fusion": _fusion,
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One round trip: its passes, the pass of Numba's that it stands behind, and whether
+    it is the one that turns array statements into loops."""
+
+    passes: tuple[MLIRPass, ...]
+    behind: type
+    arrays: bool = False
+
+    def pass_class(self, strict: bool) -> type[RoundTrip]:
+        return (array_pass_class if self.arrays else pass_class)(*self.passes, strict=strict)
+
+
+def add_passes(pm: PassManager, state: Any, selection: Selection) -> None:
+    """Insert the selected passes into ``pm``, one of Numba's nopython pipelines."""
+    for step in plan(pm, selection):
+        pm.add_pass_after(step.pass_class(selection.strict), step.behind)
+    if _has(pm, ParforFusionPass) and selection.value("fusion"):
+        # Numba's own pass would fuse first, by rules of its own, and hide loops from ours.
+        switch_off_numba_fusion(state)
+    pm.finalize()
+
+
+def plan(pm: PassManager, selection: Selection) -> list[Step]:
+    """Where the selected passes go in ``pm``; nothing in a pipeline without typed IR."""
+    return (_parallel if _has(pm, ParforFusionPass) else _sequential)(pm, selection)
+
+
+def _parallel(pm: PassManager, selection: Selection) -> list[Step]:
+    steps: list[Step] = []
+    if (value := selection.value("broadcast")) and _has(pm, NopythonRewrites):
+        # Behind NopythonRewrites, which makes array expressions, and in front of ParforPass,
+        # which takes them apart under the assumption that no size is stretched.
+        steps.append(Step((PASSES["broadcast"](value),), NopythonRewrites, arrays=True))
+
+    loops: list[MLIRPass] = []  # neighbours here share one live module: one import, one export
+    # Identity first: it has to see what Numba made.
+    # Fusion before Tiling: blocks of a fused loop keep its temporaries in the cache.
+    # GpuOutline last of these: what is a kernel has to be known after fusion and tiling.
+    for stage in ("identity", "fusion"):
+        if value := selection.value(stage):
+            loops.append(PASSES[stage](value))
+    if loops:
+        # Behind ParforFusionPass even so: its two rounds of simplify() remove the dead
+        # iterators of prange loops, which stand between loops that can be fused.
+        steps.append(Step(tuple(loops), ParforFusionPass))
+
+    # Codegen goes behind ParforPreLoweringPass, where params and redvars of Parfors are set.
+    return steps
+
+
+def _sequential(pm: PassManager, selection: Selection) -> list[Step]:
+    """Steps of functions without parallel=True; those behind one pass in reverse order."""
+    steps: list[Step] = []
+    if _has(pm, NopythonRewrites) and (selection.value("broadcast") or selection.value("fusion")):
+        # Array statements become loops as in parallel functions, all on one live module.
+        # Fusion needs Broadcast in front: it compares the bounds of loops.
+        fusion = selection.value("fusion")
+        passes = [_broadcast(True, versions=bool(fusion))]
+        if fusion:
+            passes.append(PASSES["fusion"](fusion))
+        # Sequential last: it takes from the loops what the other passes know them by.
+        passes.append(_to_sequential())
+        steps.append(Step(tuple(passes), NopythonRewrites, arrays=True))
+    if value := selection.value("identity"):
+        places = (NopythonRewrites, InlineOverloads)
+        steps += [Step((_identity(value),), place) for place in places if _has(pm, place)][:1]
+    return steps
+
+
+def _has(pm: PassManager, wanted: type) -> bool:
+    return any(one is wanted for one, _ in pm.passes)
+
+
+class MLIRCompiler(CompilerBase):
+    """Base of the compiler classes that `compiler_class` makes."""
+
+    selection: ClassVar[Selection] = Selection()
+
+    def define_pipelines(self) -> list[PassManager]:
+        """The base class's pipelines with our passes."""
+        pipelines = super().define_pipelines()
+        for pm in pipelines:
+            add_passes(pm, self.state, self.selection)
+        return pipelines
+
+
+def pipeline(
+    *,
+    broadcast: bool | None = None,
+    fusion: bool | None = None,
+    tiling: bool | TileSizes | None = None,
+    gpu: bool | str | None = None,
+    codegen: bool | None = None,
+    identity: bool | str | None = None,
+    strict: bool = False,
+) -> type[CompilerBase]:
+    """A compiler class for stock ``numba.njit(parallel=True, pipeline_class=...)``.
+
+    Arguments are those of the flags with the same names and follow the same rule: none
+    given, the whole pipeline; some True, those and no other; some False, all but those.
+    Equal arguments give the same class, and it is pickled by its arguments.
+
+    Stock Numba forgets ``pipeline_class`` when it pickles a function and does not have
+    it in the key of its on-disk cache; `numba_mlir.njit` does neither.
+    Raises InvalidFlagError for a wrong value and for a pass that does not exist.
+    """
+    given = {
+        "mlir_broadcast": broadcast,
+        "mlir_fusion": fusion,
+        "mlir_tiling": tiling,
+        "mlir_gpu": gpu,
+        "mlir_codegen": codegen,
+        "mlir_identity": identity,
+    }
+    flags = {name: value for name, value in given.items() if value is not None}
+    return compiler_class(select({**flags, "mlir_strict": strict}, PASSES))
+
+
+@functools.cache
+def compiler_class(selection: Selection, base: type[CompilerBase] = Compiler) -> type[CompilerBase]:
+    """A subclass of ``base`` (a user's ``pipeline_class``) with the selected passes."""
+    body = {"selection": selection, "__module__": __name__}
+    name = _encode(selection) if base is Compiler else f"MLIR{base.__name__}"
+    return type(name, (MLIRCompiler, base), body)
+
+
+# Pickle stores a class as its module and name and gets it back with getattr.  The names
+# of the classes made for stock Numba hold their options, and the module's __getattr__
+# makes the class again from them.
+
+_NAME = "MLIRCompiler_"
+
+
+def _encode(selection: Selection) -> str:
+    return _NAME + repr({**dict(selection.passes), "strict": selection.strict})
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith(_NAME):
+        values = ast.literal_eval(name.removeprefix(_NAME))
+        strict = values.pop("strict")
+        if values.keys() <= PASSES.keys():
+            return compiler_class(Selection(tuple(values.items()), strict))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,216 @@
+"""Loops over ``range`` inside parallel bodies, so that they become ``scf.for``.
+
+At this point such a loop is ``getiter(range(...))`` and a header with ``iternext``,
+``pair_first``, ``pair_second`` and a branch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numba.core import ir, types
+
+from numba_mlir.converters import build
+from numba_mlir.converters.frame import Frame
+from numba_mlir.converters.slots import Env, Slot
+from numba_mlir.roundtrip import graph
+
+_RANGE_ITERATOR = "range_iter_int64"
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One loop: ``variable`` takes the values of range(*arguments); ``body`` is its first block.
+
+    ``private`` are the iterator's own variables, which the loop's body does not need.
+    """
+
+    header: int
+    body: int
+    variable: str
+    arguments: tuple[str, ...]
+    step: int
+    private: frozenset[str]
+
+
+@dataclass
+class Ranges:
+    loops: dict[int, Counted] = field(default_factory=dict)
+    #: ids of statements that are part of the iterator
+    absorbed: set[int] = field(default_factory=set)
+    #: id of the call of range -> its loop
+    calls: dict[int, Counted] = field(default_factory=dict)
+
+    def remember(self, env: Env, stmt: Any) -> None:
+        """Hold the bounds as they are where range is called."""
+        counted = self.calls.get(id(stmt))
+        if counted is not None:
+            for i, name in enumerate(counted.arguments):
+                slot = env.get(name)
+                if slot is not None:
+                    env[f"range.{counted.header}.{i}"] = slot
+
+
+def find(
+    frame: Frame,
+    blocks: Mapping[int, Any],
+    control: Mapping[int, list[int]],
+    loops: Mapping[int, graph.Loop],
+) -> Ranges:
+    """Loops of ``blocks`` that run over an int64 range with a known step."""
+    found = Ranges()
+    if not loops:
+        return found
+    defs, uses = _definitions(blocks)
+    for header, loop in loops.items():
+        exits = loop.exits(control)
+        if len(exits) != 1 or exits[0][0] != header:
+            continue
+        counted = _match(frame, blocks[header], header, loop, defs, uses)
+        if counted is not None:
+            loop_, statements, call = counted
+            found.loops[header] = loop_
+            found.absorbed |= {id(s) for s in statements}
+            found.calls[id(call)] = loop_
+    return found
+
+
+def _definitions(blocks: Mapping[int, Any]) -> tuple[dict[str, list[Any]], Counter[str]]:
+    defs: dict[str, list[Any]] = {}
+    uses: Counter[str] = Counter()
+    for block in blocks.values():
+        for stmt in block.body:
+            if isinstance(stmt, ir.Assign):
+                defs.setdefault(stmt.target.name, []).append(stmt)
+                value = stmt.value
+                read = [value] if isinstance(value, ir.Var) else []
+                if isinstance(value, (ir.Expr, ir.Yield)):
+                    read = value.list_vars()
+            else:
+                read = stmt.list_vars()
+            uses.update(v.name for v in read)
+    return defs, uses
+
+
+def _match(
+    frame: Frame,
+    block: Any,
+    header: int,
+    loop: graph.Loop,
+    defs: Mapping[str, list[Any]],
+    uses: Mapping[str, int],
+) -> tuple[Counted, list[Any], Any] | None:
+    if len(block.body) != 4:
+        return None
+    step_stmt, first, second, branch = block.body
+    if [_op(s) for s in (step_stmt, first, second)] != ["iternext", "pair_first", "pair_second"]:
+        return None
+    pair, more = step_stmt.target.name, second.target.name
+    if not isinstance(branch, ir.Branch) or branch.cond.name != more:
+        return None
+    if branch.truebr not in loop.body or uses[pair] != 2 or uses[more] != 1:
+        return None
+    chain = _iterator_chain(step_stmt.value.value.name, defs, uses)
+    if chain is None or str(frame.type_of(step_stmt.value.value.name)) != _RANGE_ITERATOR:
+        return None
+    call = chain[-1]
+    arguments = tuple(arg.name for arg in call.value.args)
+    step = _step(frame, arguments)
+    if step is None or str(frame.type_of(first.target.name)) != "int64":
+        return None
+    statements = [step_stmt, first, second, *chain]
+    private = frozenset({pair, more, *(s.target.name for s in chain)})
+    counted = Counted(header, branch.truebr, first.target.name, arguments, step, private)
+    return (counted, statements, call) if _is_range(frame, call) else None
+
+
+def _op(stmt: Any) -> str | None:
+    value = stmt.value if isinstance(stmt, ir.Assign) else None
+    return value.op if isinstance(value, ir.Expr) else None
+
+
+def _iterator_chain(
+    name: str, defs: Mapping[str, list[Any]], uses: Mapping[str, int]
+) -> list[Any] | None:
+    """Statements from the iterator variable back to the call of range, each used once."""
+    chain: list[Any] = []
+    while True:
+        statements = defs.get(name, [])
+        if len(statements) != 1 or uses[name] != 1:
+            return None
+        stmt = statements[0]
+        chain.append(stmt)
+        if isinstance(stmt.value, ir.Var):
+            name = stmt.value.name
+        elif _op(stmt) == "getiter":
+            name = stmt.value.value.name
+        elif _op(stmt) == "call":
+            plain = not stmt.value.kws and stmt.value.vararg is None
+            return chain if plain and len(chain) > 1 else None
+        else:
+            return None
+
+
+def _is_range(frame: Frame, call: Any) -> bool:
+    callee = frame.type_of(call.value.func.name)
+    return isinstance(callee, types.Function) and callee.typing_key is range
+
+
+def _step(frame: Frame, arguments: tuple[str, ...]) -> int | None:
+    for name in arguments:
+        numba_type = types.unliteral(frame.type_of(name))
+        if not isinstance(numba_type, types.Integer):
+            return None
+    if len(arguments) < 3:
+        return 1
+    step = frame.type_of(arguments[2])
+    if isinstance(step, types.IntegerLiteral) and step.literal_value:
+        return int(step.literal_value)
+    return None
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Operands of the ``scf.for``; a descending range counts its iterations from 0."""
+
+    lower: Any
+    upper: Any
+    step: Any
+    start: Any
+    not_negative: bool
+
+    def variable(self, frame: Frame, counted: Counted, iv: Any) -> Slot:
+        """The loop variable's slot for the induction variable ``iv``."""
+        wide = frame.mlir_type(types.int64)
+        if counted.step > 0:
+            index = iv if self.not_negative else None
+            return Slot(types.int64, build.index_cast(iv, wide), index=index)
+        scaled = build.value(
+            "arith.muli", (build.index_cast(iv, wide), frame.constant(counted.step, wide)), wide
+        )
+        return Slot(types.int64, build.value("arith.addi", (self.start, scaled), wide))
+
+
+def bounds(frame: Frame, env: Env, counted: Counted) -> Bounds:
+    slots = [env.get(f"range.{counted.header}.{i}") for i in range(len(counted.arguments))]
+    if len(slots) == 1:
+        start: Slot | None = Slot(types.IntegerLiteral(0), None, 0)
+        stop = slots[0]
+    else:
+        start, stop = slots[0], slots[1]
+    assert start is not None and stop is not None
+    literal = isinstance(start.type, types.IntegerLiteral) and start.type.literal_value >= 0
+    not_negative = literal or start.index is not None
+    lower, upper = frame.size(start), frame.size(stop)
+    if counted.step > 0:
+        step = frame.index_constant(counted.step)
+        return Bounds(lower, upper, step, None, not_negative)
+    index = build.index_type()
+    distance = build.value("arith.subi", (lower, upper), index)
+    trips = build.value("arith.ceildivsi", (distance, frame.index_constant(-counted.step)), index)
+    wide = frame.mlir_type(types.int64)
+    zero, one = frame.index_constant(0), frame.index_constant(1)
+    return Bounds(zero, trips, one, build.index_cast(lower, wide), False)
