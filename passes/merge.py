@@ -1,0 +1,144 @@
+"""Building one ``scf.parallel`` out of neighbours, with or without a run-time test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from numba_mlir import mlir
+from numba_mlir.passes.legality import Guard, Loop
+from numba_mlir.passes.values import operations
+
+PARFORS = "numba.parfors"
+NAMES = "numba.names"
+_SEGMENTS = "operandSegmentSizes"
+
+
+def fuse(loops: Sequence[Loop], guards: Sequence[Guard] = ()) -> tuple[Any, Any | None]:
+    """Replace neighbouring loops of equal bounds by one, at the first loop's place.
+
+    Returns the fused ``scf.parallel`` and, when ``guards`` holds pairs of arrays, the
+    ``scf.if`` around it: fused where all pairs are disjoint, the original loops in the
+    other branch.  The results of the loops (reductions) are replaced everywhere.
+    """
+    location = mlir.ir.Location.fused([loop.op.location for loop in loops])
+    with location, mlir.ir.InsertionPoint(loops[0].op):
+        if not guards:
+            fused = _merge(loops)
+            _replace_results(loops, fused)
+            return fused, None
+        branch = _branch(_all_disjoint(guards), loops)
+    _replace_results(loops, branch)
+    return operations(branch.regions[0].blocks[0])[0], branch
+
+
+def _branch(condition: Any, loops: Sequence[Loop]) -> Any:
+    """``scf.if condition {the fused loop} else {clones of the loops}``, results yielded."""
+    ir = mlir.ir
+    types = [result.type for loop in loops for result in loop.op.results]
+    branch = ir.Operation.create("scf.if", results=types, operands=[condition], regions=2)
+    with ir.InsertionPoint(ir.Block.create_at_start(branch.regions[1])):
+        clones = [loop.op.clone().operation for loop in loops]
+        _yield([result for clone in clones for result in clone.results])
+    with ir.InsertionPoint(ir.Block.create_at_start(branch.regions[0])):
+        fused = _merge(loops)
+        _yield(list(fused.results))
+    return branch
+
+
+def _yield(values: list[Any]) -> None:
+    mlir.ir.Operation.create("scf.yield", operands=values)
+
+
+def _all_disjoint(guards: Sequence[Guard]) -> Any:
+    """The conjunction of ``numba.disjoint`` of all pairs, an i1 value."""
+    ir = mlir.ir
+    i1 = ir.IntegerType.get_signless(1)
+    condition = None
+    for guard in guards:
+        test = ir.Operation.create("numba.disjoint", results=[i1], operands=list(guard)).result
+        condition = test if condition is None else mlir.arith.andi(condition, test)
+    return condition
+
+
+def _merge(loops: Sequence[Loop]) -> Any:
+    """Create the fused loop at the insertion point; moves the bodies out of ``loops``."""
+    ir = mlir.ir
+    first = loops[0]
+    inits = [init for loop in loops for init in loop.inits]
+    rank = first.rank
+    attributes = _attributes(loops)
+    attributes[_SEGMENTS] = ir.DenseI32ArrayAttr.get([rank, rank, rank, len(inits)])
+    fused = ir.Operation.create(
+        "scf.parallel",
+        results=[result.type for loop in loops for result in loop.op.results],
+        operands=[*first.lower, *first.upper, *first.steps, *inits],
+        attributes=attributes,
+        regions=1,
+    )
+    locations = [iv.location for iv in first.ivs]
+    body = ir.Block.create_at_start(fused.regions[0], [iv.type for iv in first.ivs], locations)
+    reduces = [_move_body(loop, body) for loop in loops]
+    with ir.InsertionPoint(body):
+        _merge_reduces(reduces)
+    return fused
+
+
+def _move_body(loop: Loop, body: Any) -> Any:
+    """Move the operations of ``loop``'s body to the end of ``body``; return its terminator."""
+    *moved, reduce = operations(loop.op.regions[0].blocks[0])
+    for old, new in zip(loop.ivs, body.arguments, strict=True):
+        old.replace_all_uses_with(new)
+    for op in moved:
+        body.append(op)
+    return reduce
+
+
+def _merge_reduces(reduces: Sequence[Any]) -> None:
+    """Create the ``scf.reduce`` that has all operands and combiners of ``reduces``."""
+    operands = [operand for reduce in reduces for operand in reduce.operands]
+    merged = mlir.ir.Operation.create("scf.reduce", operands=operands, regions=len(operands))
+    combiners = [region for reduce in reduces for region in reduce.regions]
+    for source, target in zip(combiners, merged.regions, strict=True):
+        source.blocks[0].append_to(target)
+
+
+def _attributes(loops: Sequence[Loop]) -> dict[str, Any]:
+    """The attributes of the fused loop.
+
+    ``numba.parfors`` lists all handles, ``numba.names`` the names of all reductions;
+    of any other attribute the first loop that has it decides.
+    """
+    merged: dict[str, Any] = {}
+    for loop in loops:
+        attributes = loop.op.attributes
+        for name in attributes:
+            merged.setdefault(name, attributes[name])
+    handles = [handle for loop in loops for handle in _items(loop, PARFORS)]
+    if handles:
+        merged[PARFORS] = mlir.ir.ArrayAttr.get(list(dict.fromkeys(handles)))
+    if NAMES in merged:
+        merged[NAMES] = mlir.ir.ArrayAttr.get([name for loop in loops for name in _names(loop)])
+    return merged
+
+
+def _items(loop: Loop, attribute: str) -> list[Any]:
+    attributes = loop.op.attributes
+    return list(attributes[attribute]) if attribute in attributes else []
+
+
+def _names(loop: Loop) -> list[Any]:
+    """One name for each reduction of ``loop``, empty where the loop gives none."""
+    names = _items(loop, NAMES)
+    if len(names) == len(loop.inits):
+        return names
+    return [mlir.ir.StringAttr.get("")] * len(loop.inits)
+
+
+def _replace_results(loops: Sequence[Loop], replacement: Any) -> None:
+    """Replace the loops' results by those of ``replacement``, in order, and erase them."""
+    new = iter(replacement.results)
+    for loop in loops:
+        for old in loop.op.results:
+            old.replace_all_uses_with(next(new))
+        loop.op.erase()

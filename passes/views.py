@@ -1,0 +1,83 @@
+"""Arrays that are views of others, and views that are the whole array again.
+
+``a[:]`` is a value of its own in Numba's IR, but element i of it is element i of ``a``.
+An expression is such a whole view when it has the unit attribute ``whole``, or when it
+indexes its base with nothing but ``:`` and ``...`` and has its base's type.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba_mlir.passes.values import is_ref, nested, owner
+
+#: MLIR's own operations whose result shares the memory of their first operand
+VIEW_OPS = frozenset(
+    "memref." + name
+    for name in (
+        "cast", "subview", "reinterpret_cast", "expand_shape", "collapse_shape", "transpose",
+        "view", "memory_space_cast",
+    )
+)  # fmt: skip
+
+_SLICE = "Function(<class 'slice'>)"
+_ELLIPSIS = "ellipsis"
+_NONE = "none"
+
+
+def view_base(value: Any) -> Any | None:
+    """The memref that ``value`` is a view of, or None when it is no view."""
+    op = owner(value)
+    if op is None:
+        return None
+    if op.name in VIEW_OPS:
+        return op.operands[0]
+    if op.name.startswith("numba.expr") and "view_of" in op.attributes:
+        return op.operands[op.attributes["view_of"].value]
+    return None
+
+
+def whole_base(value: Any) -> Any:
+    """The array that ``value`` is the whole of: itself, or the base of whole views."""
+    while (base := view_base(value)) is not None and _is_whole(owner(value), base):
+        value = base
+    return value
+
+
+def use_bases(loop: Any) -> None:
+    """Let all accesses inside ``loop`` use arrays themselves instead of whole views."""
+    for op in nested(loop):
+        position = {"memref.load": 0, "memref.store": 1, "memref.dim": 0}.get(op.name)
+        if position is not None:
+            base = whole_base(op.operands[position])
+            if base != op.operands[position]:
+                op.operands[position] = base
+
+
+def _is_whole(op: Any, base: Any) -> bool:
+    if op.results[0].type != base.type:
+        return False
+    if "whole" in op.attributes:
+        return True
+    operands = list(op.operands)
+    is_getitem = len(operands) == 2 and operands[0] == base and is_ref(operands[1])
+    return is_getitem and _takes_everything(operands[1])
+
+
+def _takes_everything(index: Any) -> bool:
+    """Whether an index is ``:``, ``...``, or a tuple of these."""
+    if _key(index) == _ELLIPSIS:
+        return True
+    op = owner(index)
+    if op is None or not op.name.startswith("numba.expr") or not len(op.operands):
+        return False
+    keys = [_key(operand) for operand in op.operands]
+    if keys[0] == _SLICE:
+        return len(keys) > 2 and all(key == _NONE for key in keys[1:])
+    is_tuple = _key(index).startswith(("UniTuple(", "Tuple("))
+    return is_tuple and all(_takes_everything(member) for member in op.operands)
+
+
+def _key(value: Any) -> str:
+    """The Numba type that a ``!numba.ref`` names; "" for other types."""
+    return str(value.type).removeprefix('!numba.ref<"').removesuffix('">') if is_ref(value) else ""
