@@ -1,0 +1,177 @@
+"""What a workload is, in which ways it can be run, and how a run is checked.
+
+A workload is one computation written in NumPy's array style and once more by hand as
+one ``prange`` loop.  ``IMPLEMENTATIONS`` lists the ways to run it; each turns a workload
+into a function of the workload's arguments.  Results are compared with NumPy's before
+anything is timed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import numba
+import numpy as np
+
+import numba_mlir
+
+Function = Callable[..., Any]
+
+
+class Unavailable(Exception):
+    """An implementation cannot run a workload here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One computation and its inputs.
+
+    array_style  NumPy source; NumPy, Numba and this project run the same function
+    by_hand      one explicit ``prange`` loop, the best form that a user would write
+    arguments    (size, random generator) -> the arguments
+    sizes        "full", "quick" and "tiny" -> size
+    jax          the ``jax.numpy`` module -> the function to jit
+    numexpr      the ``numexpr`` module -> the function to call
+    rtol         relative tolerance of the check; sums are taken in different orders
+    """
+
+    name: str
+    array_style: Function
+    by_hand: Function
+    arguments: Callable[[int, np.random.Generator], tuple[Any, ...]]
+    sizes: Mapping[str, int]
+    jax: Callable[[ModuleType], Function] | None = None
+    numexpr: Callable[[ModuleType], Function] | None = None
+    rtol: float = 1e-9
+
+
+def _numpy(workload: Workload) -> Function:
+    return workload.array_style
+
+
+def _numba_sequential(workload: Workload) -> Function:
+    return numba.njit(workload.array_style)
+
+
+def _numba_parallel(workload: Workload) -> Function:
+    return numba.njit(parallel=True)(workload.array_style)
+
+
+def _numba_by_hand(workload: Workload) -> Function:
+    return numba.njit(parallel=True)(workload.by_hand)
+
+
+def _mlir_sequential(workload: Workload) -> Function:
+    return numba_mlir.njit(workload.array_style)
+
+
+def _mlir_fusion(workload: Workload) -> Function:
+    return numba_mlir.njit(parallel=True, mlir_fusion=True)(workload.array_style)
+
+
+def _mlir_parallel(workload: Workload) -> Function:
+    return numba_mlir.njit(parallel=True)(workload.array_style)
+
+
+def _optional(name: str) -> ModuleType:
+    if importlib.util.find_spec(name.partition(".")[0]) is None:
+        raise Unavailable(f"{name} is not installed")
+    return importlib.import_module(name)
+
+
+def _jax(workload: Workload) -> Function:
+    if workload.jax is None:
+        raise Unavailable("no JAX form of this workload")
+    jax = _optional("jax")
+    jax.config.update("jax_enable_x64", True)
+    compiled = jax.jit(workload.jax(_optional("jax.numpy")))
+    placed: list[Any] = []
+
+    def run(*args: Any) -> Any:
+        # always called with the same arguments: converted once, so that only the
+        # computation is timed
+        placed.extend(jax.device_put(arg) for arg in args[len(placed) :])
+        return jax.block_until_ready(compiled(*placed))
+
+    return run
+
+
+def _numexpr(workload: Workload) -> Function:
+    if workload.numexpr is None:
+        raise Unavailable("no numexpr form of this workload")
+    return workload.numexpr(_optional("numexpr"))
+
+
+#: name -> how to make it; the first is the reference
+IMPLEMENTATIONS: dict[str, Callable[[Workload], Function]] = {
+    "numpy": _numpy,
+    "numba-sequential": _numba_sequential,
+    "numba-parallel": _numba_parallel,
+    "numba-by-hand": _numba_by_hand,
+    "mlir-sequential": _mlir_sequential,
+    "mlir-fusion": _mlir_fusion,  # this pass and no other
+    "mlir-parallel": _mlir_parallel,  # all passes
+    "jax": _jax,
+    "numexpr": _numexpr,
+}
+#: a failure of these is a failure of this project, not a property of someone else's
+OURS = frozenset({"mlir-sequential", "mlir-fusion", "mlir-parallel"})
+
+
+def assert_same(expected: Any, got: Any, rtol: float) -> None:
+    """Compare two results: numbers, arrays or tuples of them."""
+    if isinstance(expected, tuple):
+        assert len(expected) == len(got)
+        for one, other in zip(expected, got, strict=True):
+            assert_same(one, other, rtol)
+        return
+    got = np.asarray(got)
+    assert np.shape(expected) == got.shape
+    np.testing.assert_allclose(got, expected, rtol=rtol, atol=rtol)
+
+
+@dataclass
+class Prepared:
+    """A workload with inputs of one size, and its implementations as far as asked for."""
+
+    workload: Workload
+    args: tuple[Any, ...]
+    expected: Any
+    _made: dict[str, Function | Unavailable] = field(default_factory=dict[str, Any])
+
+    @classmethod
+    def at(cls, workload: Workload, size: str) -> Prepared:
+        args = workload.arguments(workload.sizes[size], np.random.default_rng(2026))
+        return cls(workload, args, workload.array_style(*args))
+
+    def runner(self, implementation: str) -> Callable[[], Any]:
+        """A function without arguments that runs the compiled and checked implementation.
+
+        Raises Unavailable when the implementation is not installed, has no form of the
+        workload, does not compile it or gives a wrong result (an error of this project's
+        own implementations is raised as it is).
+        """
+        if implementation not in self._made:
+            self._made[implementation] = self._make(implementation)
+        made = self._made[implementation]
+        if isinstance(made, Unavailable):
+            raise made
+        return lambda: made(*self.args)
+
+    def _make(self, implementation: str) -> Function | Unavailable:
+        try:
+            function = IMPLEMENTATIONS[implementation](self.workload)
+            assert_same(self.expected, function(*self.args), self.workload.rtol)
+        except Unavailable as reason:
+            return reason
+        except Exception as error:
+            if implementation in OURS:
+                raise
+            lines = str(error).strip().splitlines() or [""]
+            return Unavailable(f"{type(error).__name__}: {lines[0]}")
+        return function

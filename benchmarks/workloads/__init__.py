@@ -1,0 +1,16 @@
+"""The workloads, one module each."""
+
+from __future__ import annotations
+
+from harness import Workload
+from workloads.chain import CHAIN
+from workloads.jacobi import JACOBI
+from workloads.masked_sum import MASKED_SUM
+from workloads.reductions import REDUCTIONS
+from workloads.softmax import SOFTMAX
+from workloads.where_clip import WHERE_CLIP
+
+WORKLOADS: dict[str, Workload] = {
+    workload.name: workload
+    for workload in (CHAIN, REDUCTIONS, WHERE_CLIP, MASKED_SUM, SOFTMAX, JACOBI)
+}
