@@ -12,8 +12,8 @@ from typing import Any
 
 from numba_mlir.passes.keys import ASSERT
 from numba_mlir.passes.provenance import Provenance, Reach, Root
-from numba_mlir.passes.values import constant_int, is_memref, is_scalar, nested, owner
-from numba_mlir.passes.views import VIEW_OPS, whole_base
+from numba_mlir.passes.values import constant_int, is_memref, nested, owner
+from numba_mlir.passes.views import VIEW_OPS, view_base, whole_base
 
 #: checks of sizes: they may raise and do nothing else, and may do so earlier
 SIZE_CHECKS = frozenset({ASSERT, "numba.broadcast", "numba.broadcast_into"})
@@ -122,12 +122,14 @@ def _add(effects: Effects, op: Any, provenance: Provenance, local: set[Any]) -> 
 
 
 def _expression(effects: Effects, op: Any, provenance: Provenance, local: set[Any]) -> None:
-    """A kept expression with a scalar result may read elements of the arrays it is given.
+    """A kept expression may read elements of the arrays it is given.
 
-    Views, tuples and attributes only hold on to an array (see `Provenance.captured`);
-    ``metadata`` says that sizes, strides and the like are read, not elements.
+    A view does not.  A tuple only holds on to its arrays (see `Provenance.captured`) but has
+    to stay behind what is written into them: Numba's removal of dead code does not look
+    into tuples.  ``metadata`` says that sizes, strides and the like are read, not elements.
     """
-    if "metadata" not in op.attributes and all(is_scalar(result) for result in op.results):
+    is_view = any(view_base(result) is not None for result in op.results)
+    if "metadata" not in op.attributes and not is_view:
         for value in filter(is_memref, op.operands):
             _access(effects, op, value, None, False, provenance, local)
 

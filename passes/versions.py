@@ -193,12 +193,12 @@ def _assume_equal(op: Any, groups: _Groups, chosen: dict[Any, Any]) -> None:
 def _move_allocations(branch: Any) -> None:
     """Allocate an array that only the two branches use in each of them."""
     blocks = [region.blocks[0] for region in branch.regions]
-    used = {value for op in nested(branch) for value in op.operands}
+    used = dict.fromkeys(value for op in nested(branch) for value in op.operands)
     for value in used:
         op = owner(value)
         if op is None or op.name != "memref.alloc" or op.block != branch.block:
             continue
-        places = [[] for _ in blocks]  # type: list[list[Any]]
+        places: list[list[tuple[Any, int]]] = [[] for _ in blocks]
         for use in value.uses:
             user = use.owner.operation
             inside = [ancestor_in(user, block) is not None for block in blocks]
@@ -209,7 +209,7 @@ def _move_allocations(branch: Any) -> None:
             _allocate_in(op, blocks, places)
 
 
-def _allocate_in(op: Any, blocks: list[Any], places: list[list[Any]]) -> None:
+def _allocate_in(op: Any, blocks: list[Any], places: list[list[tuple[Any, int]]]) -> None:
     for block, uses in zip(blocks, places, strict=True):
         with mlir.ir.InsertionPoint.at_block_begin(block):
             new = op.clone().operation

@@ -147,6 +147,14 @@ POSSIBLE: dict[str, tuple[str, str, str, list[int], list[int]]] = {
         [5],
         [],
     ),
+    "a tuple with an array that the first loop writes": (
+        loop(store("%t")),
+        '%v = "numba.expr1"(%t) {numba.type = "Tuple"} : (memref<?xf64>) -> !numba.ref<"Tuple">'
+        ' loc("u.py":5:1)',
+        loop(load("%b")),
+        [],
+        [5],
+    ),
     "sizes and other facts about an array that the first loop writes": (
         loop(store("%a")),
         '%v = "numba.expr1"(%a) {metadata} : (memref<?xf64>) -> i64 loc("u.py":5:1)',

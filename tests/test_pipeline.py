@@ -333,3 +333,20 @@ def test_unknown_names_of_the_module_are_attribute_errors() -> None:
     for name in ("Nothing", "MLIRCompiler_{'tiling': True, 'strict': False}"):
         with pytest.raises(AttributeError):
             getattr(module, name)
+
+
+def test_a_tuple_stays_behind_the_loops_that_fill_its_arrays() -> None:
+    # Numba removes stores into an array that only a tuple made earlier still has.
+    @numba_mlir.njit(parallel=True)
+    def f(a):
+        total = 0.0
+        for x in a:
+            total += x
+        return total, np.exp(a), (a + 1, np.abs(a))
+
+    a = np.linspace(-1, 1, 10)
+    total, exp, (more, positive) = f(a)
+    np.testing.assert_allclose(total, a.sum(), atol=1e-15)
+    np.testing.assert_allclose(exp, np.exp(a))
+    np.testing.assert_array_equal(more, a + 1)
+    np.testing.assert_array_equal(positive, np.abs(a))
