@@ -10,12 +10,23 @@ import itertools
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from numba.core import ir
+from numba.core import ir, types
 from numba.core.ir_utils import mk_unique_var
+from numba.extending import _Intrinsic
 
 from numba_mlir.converters.intrinsics import caster
 from numba_mlir.passes.base import source_lines
+
+#: types whose signatures are kept over compilations: there are few of them
+_NUMBERS = frozenset({types.Boolean, types.Integer, types.Float, types.Complex})
+
+#: by intrinsic and argument types: the signature, and the intrinsic's type, which knows
+#: the implementation for it only as long as it lives
+Signatures = dict[tuple[Any, tuple[Any, ...]], tuple[Any, Any]]
+#: by typing context
+_LASTING: WeakKeyDictionary[Any, Signatures] = WeakKeyDictionary()
 
 
 class Emitter:
@@ -32,7 +43,9 @@ class Emitter:
         self._labels = itertools.count()
         #: names that a value may keep: assigned once originally, and still free
         self._free = single_definitions - reserved
-        self._signatures: dict[tuple[Any, tuple[Any, ...]], tuple[Any, Any]] = {}
+        self._signatures: Signatures = {}
+        self._operators: dict[tuple[Any, tuple[Any, ...]], Any] = {}
+        self._lasting = _LASTING.setdefault(state.typingctx, {})
         self._locations: dict[Any, Any] = {}
 
     # -- locations -----------------------------------------------------------
@@ -119,12 +132,15 @@ class Emitter:
         return self.assign(self.typed(expr, sig), sig.return_type, hint)
 
     def signature(self, function: Any, numba_type: Any, arg_types: tuple[Any, ...]) -> Any:
-        key = (id(function), arg_types)
-        found = self._signatures.get(key)
+        """Numba's signature of a call; that of an intrinsic on numbers is looked up once."""
+        lasts = isinstance(function, _Intrinsic) and all(type(t) in _NUMBERS for t in arg_types)
+        known: Signatures = self._lasting if lasts else self._signatures
+        key = (function, arg_types)
+        found = known.get(key)
         if found is None:
             sig = numba_type.get_call_type(self.state.typingctx, arg_types, {})
-            found = self._signatures[key] = (function, sig)
-        return found[1]
+            found = known[key] = (sig, numba_type)
+        return found[0]
 
     def operator(self, fn: Callable[..., Any], args: Sequence[Any], hint: str | None = None) -> Any:
         """``new variable = lhs <fn> rhs``"""
@@ -133,12 +149,13 @@ class Emitter:
         return self.assign(expr, sig.return_type, hint)
 
     def resolve(self, fn: Any, arg_types: tuple[Any, ...]) -> Any:
-        key = (id(fn), arg_types)
-        found = self._signatures.get(key)
+        """Numba's signature of a built-in operator."""
+        key = (fn, arg_types)
+        found = self._operators.get(key)
         if found is None:
-            sig = self.state.typingctx.resolve_function_type(fn, arg_types, {})
-            found = self._signatures[key] = (fn, sig)
-        return found[1]
+            found = self.state.typingctx.resolve_function_type(fn, arg_types, {})
+            self._operators[key] = found
+        return found
 
     def cast(self, var: Any, to: Any) -> Any:
         """``var`` as a number of type ``to``; itself where it has that type."""
