@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import re
 import subprocess
 import sys
 from typing import Any, ClassVar
@@ -247,10 +248,15 @@ def passes_of(compiler: type[CompilerBase], parallel: Any = True) -> tuple[list[
     return [cls for cls, _ in pm.passes], one.state
 
 
+def stem(cls: Any) -> str:
+    """The name of a pass class without its number, which depends on the classes before it."""
+    return re.sub(r"_\d+$", "", cls.name())
+
+
 def test_fusion_stands_behind_numbas_pass_which_does_not_fuse() -> None:
     passes, state = passes_of(numba_mlir.pipeline(fusion=True))
     place = passes.index(ParforFusionPass)
-    assert passes[place + 1].name() == "mlir_fusion"
+    assert stem(passes[place + 1]) == "mlir_fusion"
     assert passes[place + 2] is ParforPreLoweringPass
     assert not state.flags.auto_parallel.fusion
     assert state.flags.auto_parallel.enabled
@@ -258,14 +264,14 @@ def test_fusion_stands_behind_numbas_pass_which_does_not_fuse() -> None:
 
 def test_numbas_fusion_stays_on_where_ours_is_off() -> None:
     passes, state = passes_of(numba_mlir.pipeline(identity=True))
-    assert passes[passes.index(ParforFusionPass) + 1].name() == "mlir_identity"
+    assert stem(passes[passes.index(ParforFusionPass) + 1]) == "mlir_identity"
     assert state.flags.auto_parallel.fusion
 
 
 def test_broadcast_stands_in_front_of_parfors() -> None:
     passes, state = passes_of(numba_mlir.pipeline(broadcast=True))
     place = passes.index(NopythonRewrites)
-    assert passes[place + 1].name() == "mlir_broadcast"
+    assert stem(passes[place + 1]) == "mlir_broadcast"
     assert passes[place + 2] is ParforPass
     assert state.flags.auto_parallel.fusion
 
@@ -285,7 +291,7 @@ def test_sequential_functions_get_one_round_trip(
     passes, _ = passes_of(numba_mlir.pipeline(**options), parallel=False)  # pyright: ignore
     place = passes.index(NopythonRewrites)
     found = passes[place + 1 : place + 1 + len(names)]
-    assert [cls.name() for cls in found] == [f"mlir_{name}" for name in names]
+    assert [stem(cls) for cls in found] == [f"mlir_{name}" for name in names]
     del passes[place + 1 : place + 1 + len(names)]
     assert passes == passes_of(Compiler, parallel=False)[0]
 
