@@ -25,6 +25,7 @@ from numba_mlir import mlir
 from numba_mlir.passes.base import MLIRPass, PassResult, Remark
 from numba_mlir.passes.effects import Access, summarise
 from numba_mlir.passes.keys import dominators
+from numba_mlir.passes.masks import mask_tests
 from numba_mlir.passes.provenance import Provenance
 from numba_mlir.passes.shapes import (
     BROADCAST,
@@ -71,24 +72,31 @@ class Broadcast(MLIRPass):
     def run(self, module: Any) -> PassResult:
         """Simplify every function of ``module``; always counts as a change."""
         remarks: list[Remark] = []
+        slow: list[Any] = []
         with module.context:
             mlir.run_pipeline(module.operation, _FOLD)
             for op in operations(module.body):
                 if op.name == "func.func":
                     _separate_arrays(op)
                     _look_through_windows(op)
-                    _Shapes().region(op.regions[0], _Known())
+                    _Shapes().function(op)
                     _drop_tests(op)
                     if self.versions:
                         mlir.run_pipeline(module.operation, _FOLD)
                         make_versions(op)
             mlir.run_pipeline(module.operation, _FOLD)
             for op in operations(module.body):
-                if any(_order_matters(block) for region in op.regions for block in region.blocks):
+                if any(map(_order_matters, _blocks(op))):
                     op.attributes[ORDER_MATTERS] = mlir.ir.UnitAttr.get()
             for op in nested(module.operation):
                 if not _is_first_version(op):
                     remarks += self._report(op)
+                if VERSIONS in op.attributes:
+                    slow.append(op.regions[1].blocks[0])
+            for op in operations(module.body):
+                if op.name == "func.func":
+                    mask_tests(op, slow)
+            mlir.run_pipeline(module.operation, _FOLD)
         return PassResult(True, tuple(remarks))
 
     def _report(self, op: Any) -> Iterator[Remark]:
@@ -155,6 +163,13 @@ def _shifted(indices: list[Any], axis: int, offset: int) -> Any:
     return indices[axis] if added is None else mlir.arith.addi(indices[axis], added)
 
 
+def _blocks(function: Any) -> Iterator[Any]:
+    """All blocks with control flow of the function: its own, and those of versions."""
+    for op in (function, *nested(function)):
+        if op.name == "func.func" or VERSIONS in op.attributes:
+            yield from (block for region in op.regions for block in region.blocks)
+
+
 def _order_matters(block: Any) -> bool:
     """Whether neighbouring loops of a block access one memory in different ways."""
     provenance = Provenance()
@@ -200,6 +215,15 @@ class _Known:
 class _Shapes:
     """Goes through a function along its dominator tree."""
 
+    def __init__(self) -> None:
+        self._proved: list[Any] = []
+
+    def function(self, function: Any) -> None:
+        self.region(function.regions[0], _Known())
+        for op in reversed(self._proved):  # a common size may be used for another one
+            if not any(list(result.uses) for result in op.results):
+                op.erase()
+
     def region(self, region: Any, known: _Known) -> None:
         behind: dict[Any, _Known] = {}
         dominating = dominators(region)
@@ -232,8 +256,8 @@ class _Shapes:
             else:
                 known.common[kept] = result
             known.checked.add(leaves)
-        if not needed and not any(list(result.uses) for result in op.results):
-            op.erase()
+        if not needed:
+            self._proved.append(op)
 
     def _leaves(self, sizes: list[Any]) -> frozenset[Leaf]:
         """The sizes behind some sizes, without constants 1."""
