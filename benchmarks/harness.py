@@ -38,6 +38,7 @@ class Workload:
     jax          the ``jax.numpy`` module -> the function to jit
     numexpr      the ``numexpr`` module -> the function to call
     rtol         relative tolerance of the check; sums are taken in different orders
+    stretches    sizes of 1 are stretched, which Numba refuses in parallel functions
     """
 
     name: str
@@ -48,6 +49,7 @@ class Workload:
     jax: Callable[[ModuleType], Function] | None = None
     numexpr: Callable[[ModuleType], Function] | None = None
     rtol: float = 1e-9
+    stretches: bool = False
 
 
 def _numpy(workload: Workload) -> Function:
@@ -71,6 +73,8 @@ def _mlir_sequential(workload: Workload) -> Function:
 
 
 def _mlir_fusion(workload: Workload) -> Function:
+    if workload.stretches:
+        raise Unavailable("sizes of 1 need the pass that broadcasts")
     return numba_mlir.njit(parallel=True, mlir_fusion=True)(workload.array_style)
 
 

@@ -11,8 +11,8 @@ Array statements come as loops over the common shape of their operands
 4. that a check of shapes holds, because it was made before or the sizes are the same;
 5. arrays that cannot overlap the target of an assignment (``numba.unaliased``).
 
-What stays is one test in front of each loop for each size that may be 1, one check of the
-shapes, and a copy of an operand that overlaps what is written.
+What stays is one test in front of each loop for each size that may be 1 (`masks`: in which
+form), one check of the shapes, and a copy of an operand that overlaps what is written.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from numba_mlir import mlir
 from numba_mlir.passes.base import MLIRPass, PassResult, Remark
 from numba_mlir.passes.effects import Access, summarise
 from numba_mlir.passes.keys import dominators
-from numba_mlir.passes.masks import mask_tests
+from numba_mlir.passes.masks import LIMIT, SLOW_LIMIT, mask_tests
 from numba_mlir.passes.provenance import Provenance
 from numba_mlir.passes.shapes import (
     BROADCAST,
@@ -45,7 +45,7 @@ from numba_mlir.passes.values import (
     operations,
     owner,
 )
-from numba_mlir.passes.versions import VERSIONS, make_versions
+from numba_mlir.passes.versions import VERSIONS, bounds, make_versions
 from numba_mlir.passes.views import whole_base
 
 #: attribute of a function whose loops may not be fused by who takes its arrays for distinct
@@ -72,7 +72,6 @@ class Broadcast(MLIRPass):
     def run(self, module: Any) -> PassResult:
         """Simplify every function of ``module``; always counts as a change."""
         remarks: list[Remark] = []
-        slow: list[Any] = []
         with module.context:
             mlir.run_pipeline(module.operation, _FOLD)
             for op in operations(module.body):
@@ -91,11 +90,9 @@ class Broadcast(MLIRPass):
             for op in nested(module.operation):
                 if not _is_first_version(op):
                     remarks += self._report(op)
-                if VERSIONS in op.attributes:
-                    slow.append(op.regions[1].blocks[0])
-            for op in operations(module.body):
-                if op.name == "func.func":
-                    mask_tests(op, slow)
+            for op in list(nested(module.operation)):
+                if op.name == "scf.parallel":
+                    mask_tests(op, SLOW_LIMIT if _is_slow_version(op.block) else LIMIT)
             mlir.run_pipeline(module.operation, _FOLD)
         return PassResult(True, tuple(remarks))
 
@@ -171,23 +168,28 @@ def _blocks(function: Any) -> Iterator[Any]:
 
 
 def _order_matters(block: Any) -> bool:
-    """Whether neighbouring loops of a block access one memory in different ways."""
+    """Whether neighbouring loops of a block access one memory in different ways.
+
+    In a version for stretched sizes, bounds that are not one value are not equal, and such
+    loops are not fused anyway.
+    """
     provenance = Provenance()
-    seen: list[tuple[Access, bool]] = []
+    stretched = _is_slow_version(block)
+    seen: list[tuple[Access, bool, list[Any]]] = []
     for op in operations(block):
         if op.name != "scf.parallel":
             continue
         accesses = summarise(op, provenance).accesses
         ivs = tuple(op.regions[0].blocks[0].arguments)
         for access in accesses:
-            for other, same_element in seen:
-                if not (access.write or other.write):
+            for other, same_element, limits in seen:
+                if not (access.write or other.write) or (stretched and limits != bounds(op)):
                     continue
                 if access.memref == other.memref and same_element and access.indices == ivs:
                     continue
                 if provenance.may_alias(access.root, other.root, op):
                     return True
-        seen += [(access, access.indices == ivs) for access in accesses]
+        seen += [(access, access.indices == ivs, bounds(op)) for access in accesses]
     return False
 
 
@@ -310,6 +312,12 @@ def _drop_tests(function: Any) -> None:
             for select, bound in tests(loop):
                 if tested_size(select.operands[0]) == bound:
                     select.result.replace_all_uses_with(select.operands[2])
+
+
+def _is_slow_version(block: Any) -> bool:
+    """Whether a block is the version of some loops in which sizes may be stretched."""
+    parent = block.owner.operation
+    return VERSIONS in parent.attributes and block == parent.regions[1].blocks[0]
 
 
 def _is_first_version(op: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import broadcast_times
 import pytest
 
 from harness import IMPLEMENTATIONS, OURS, Prepared, Unavailable
@@ -24,3 +25,12 @@ def test_implementation_agrees_with_numpy(workload: str, implementation: str) ->
         _prepared(workload).runner(implementation)
     except Unavailable as reason:
         pytest.skip(str(reason))
+
+
+def test_broadcasting_is_timed_beside_a_loop_by_hand() -> None:
+    workload = broadcast_times.BROADCASTS[0]
+    running = broadcast_times.run_times(workload, size=20, repeats=1)
+    compiling = broadcast_times.compile_times(workload, repeats=1)
+    assert running.keys() == {*broadcast_times.MODES, "by hand"}
+    assert compiling.keys() == {*broadcast_times.MODES, "numba"}
+    assert workload.name in broadcast_times.line(workload, running, compiling)

@@ -377,27 +377,50 @@ def _sums(count: int) -> str:
 
 def test_few_tests_of_the_innermost_index_stay() -> None:
     broadcast(
-        f"{_sum_of(3)}\n// CHECK-NOT: minui\n// CHECK: scf.parallel"
-        "\n// CHECK-COUNT-3: arith.select\n// CHECK-NOT: minui",
+        f"{_sum_of(3)}\n// CHECK: scf.parallel\n// CHECK-NOT: muli"
+        "\n// CHECK-COUNT-3: arith.select\n// CHECK-NOT: muli",
         _sums(3),
     )
 
 
-def test_many_tests_of_the_innermost_index_become_one() -> None:
+def test_many_tests_of_the_innermost_index_become_factors() -> None:
     broadcast(
         f"""{_sum_of(4)}
-        // CHECK: %[[T0:.*]] = arith.cmpi eq, %arg1, %c1
-        // CHECK: %[[T1:.*]] = arith.cmpi eq, %arg3, %c1
-        // CHECK: %[[OR1:.*]] = arith.ori
-        // CHECK: %[[OR2:.*]] = arith.ori %[[OR1]], %[[T1]]
-        // CHECK: %[[ANY:.*]] = arith.ori %[[OR2]], %[[T0]]
-        // CHECK: %[[LAST:.*]] = arith.subi %arg1, %c1
+        // CHECK: %[[T:.*]] = arith.cmpi eq, %arg1, %c1
+        // CHECK: %[[S:.*]] = arith.select %[[T]], %c0, %c1
         // CHECK: scf.parallel (%[[I:.*]]) =
-        // CHECK: %[[MIN:.*]] = arith.minui %[[I]], %[[LAST]]
-        // CHECK: %[[AT:.*]] = arith.select %[[ANY]], %[[MIN]], %[[I]]
+        // CHECK-NOT: arith.select
+        // CHECK: %[[AT:.*]] = arith.muli %[[I]], %[[S]]
         // CHECK: memref.load %arg0[%[[AT]]]
+        // CHECK-NOT: arith.select
         """,
         _sums(4),
+    )
+
+
+def test_a_row_in_a_matrix_is_read_with_a_factor() -> None:
+    """The matrix keeps its test: one that has a single column is not rare."""
+    broadcast(
+        f"""
+        %m1 = arith.cmpi eq, %m, %c1 : index
+        %k1 = arith.cmpi eq, %k, %c1 : index
+        scf.parallel (%i, %j) = (%c0, %c0) to (%n, %n) step (%c1, %c1) {{
+          %at = arith.select %m1, %c0, %j : index
+          %e = memref.load %a[%at] : {VECTOR}
+          %in = arith.select %k1, %c0, %j : index
+          memref.store %e, %q[%i, %in] : memref<?x?xf64>
+          scf.reduce
+        }}
+        // CHECK-DAG: %[[M1:.*]] = arith.cmpi eq, %arg3
+        // CHECK-DAG: %[[K1:.*]] = arith.cmpi eq, %arg4
+        // CHECK: %[[S:.*]] = arith.select %[[M1]], %c0, %c1
+        // CHECK: scf.parallel (%[[I:.*]], %[[J:.*]]) =
+        // CHECK: %[[AT:.*]] = arith.muli %[[J]], %[[S]]
+        // CHECK: memref.load %arg0[%[[AT]]]
+        // CHECK: %[[IN:.*]] = arith.select %[[K1]], %c0, %[[J]]
+        // CHECK: memref.store %{{{{.*}}}}, %arg1[%[[I]], %[[IN]]]
+        """,
+        f"%a: {VECTOR}, %q: memref<?x?xf64>, {ONE}",
     )
 
 
@@ -580,4 +603,9 @@ def test_the_slow_version_has_one_test_of_the_innermost_index_at_most() -> None:
     (branch,) = _versions(module)
     fast, slow = (str(region.blocks[0]) for region in branch.regions)
     assert "arith.select" not in fast
-    assert slow.count("arith.minui") == 2
+    assert "arith.muli" not in fast
+    assert slow.count("arith.muli") == 2
+
+
+def test_loops_of_a_slow_version_do_not_keep_numba_from_fusing_the_fast_one() -> None:
+    assert not _order_matters(_two_loops())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness import Workload
+from workloads.broadcasts import BROADCASTS
 from workloads.chain import CHAIN
 from workloads.jacobi import JACOBI
 from workloads.masked_sum import MASKED_SUM
@@ -12,5 +13,13 @@ from workloads.where_clip import WHERE_CLIP
 
 WORKLOADS: dict[str, Workload] = {
     workload.name: workload
-    for workload in (CHAIN, REDUCTIONS, WHERE_CLIP, MASKED_SUM, SOFTMAX, JACOBI)
+    for workload in (
+        CHAIN,
+        REDUCTIONS,
+        WHERE_CLIP,
+        MASKED_SUM,
+        SOFTMAX,
+        JACOBI,
+        *BROADCASTS,
+    )
 }
