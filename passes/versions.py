@@ -145,15 +145,18 @@ def _version(run: list[Any]) -> Any | None:
     if len(after) == len(before):
         return None
     with mlir.ir.InsertionPoint(run[0]), run[0].location:
-        branch = _branch(_all_equal(groups), run)
+        condition = _all_equal(groups)
+        if condition is None:  # bounds that are equal by what is known already
+            return None
+        branch = _branch(condition, run)
     _move_allocations(branch)
     for op in operations(branch.regions[0].blocks[0]):
         _assume_equal(op, groups, chosen)
     return branch
 
 
-def _all_equal(groups: _Groups) -> Any:
-    """An i1: all sizes of each group are equal."""
+def _all_equal(groups: _Groups) -> Any | None:
+    """An i1: all sizes of each group are equal; None where no group has two."""
     arith = mlir.arith
     condition = None
     for first, *others in groups.members():
