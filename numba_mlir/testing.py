@@ -124,4 +124,5 @@ def _operations(op: Any) -> Iterable[Any]:
 add_identity = Hook("identity")
 add_broadcast = Hook("broadcast")
 add_fusion = Hook("fusion")
+add_tiling = Hook("tiling")
 add_all = Hook(*(stage for stage in PASSES if stage != "identity"))

@@ -27,7 +27,7 @@ def fuse(loops: Sequence[Loop], guards: Sequence[Guard] = ()) -> tuple[Any, Any 
             fused = _merge(loops)
             _replace_results(loops, fused)
             return fused, None
-        branch = _branch(_all_disjoint(guards), loops)
+        branch = _branch(all_disjoint(guards), loops)
     _replace_results(loops, branch)
     return operations(branch.regions[0].blocks[0])[0], branch
 
@@ -50,7 +50,7 @@ def _yield(values: list[Any]) -> None:
     mlir.ir.Operation.create("scf.yield", operands=values)
 
 
-def _all_disjoint(guards: Sequence[Guard]) -> Any:
+def all_disjoint(guards: Sequence[Guard]) -> Any:
     """The conjunction of ``numba.disjoint`` of all pairs, an i1 value."""
     ir = mlir.ir
     i1 = ir.IntegerType.get_signless(1)

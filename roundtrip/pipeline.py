@@ -36,6 +36,12 @@ def _fusion(value: bool) -> MLIRPass:
     return Fusion()
 
 
+def _tiling(value: bool | TileSizes) -> MLIRPass:
+    from numba_mlir.passes.tiling import Tiling
+
+    return Tiling(() if value is True else tuple(value))  # pyright: ignore[reportArgumentType]
+
+
 def _to_sequential() -> MLIRPass:
     from numba_mlir.passes.sequential import Sequential
 
@@ -48,6 +54,7 @@ PASSES: dict[str, Callable[[Any], MLIRPass]] = {
     "broadcast": _broadcast,
     "identity": _identity,
     "fusion": _fusion,
+    "tiling": _tiling,
 }
 
 
@@ -90,7 +97,7 @@ def _parallel(pm: PassManager, selection: Selection) -> list[Step]:
     # Identity first: it has to see what Numba made.
     # Fusion before Tiling: blocks of a fused loop keep its temporaries in the cache.
     # GpuOutline last of these: what is a kernel has to be known after fusion and tiling.
-    for stage in ("identity", "fusion"):
+    for stage in ("identity", "fusion", "tiling"):
         if value := selection.value(stage):
             loops.append(PASSES[stage](value))
     if loops:
@@ -105,13 +112,16 @@ def _parallel(pm: PassManager, selection: Selection) -> list[Step]:
 def _sequential(pm: PassManager, selection: Selection) -> list[Step]:
     """Steps of functions without parallel=True; those behind one pass in reverse order."""
     steps: list[Step] = []
-    if _has(pm, NopythonRewrites) and (selection.value("broadcast") or selection.value("fusion")):
+    wanted = any(selection.value(stage) for stage in ("broadcast", "fusion", "tiling"))
+    if _has(pm, NopythonRewrites) and wanted:
         # Array statements become loops as in parallel functions, all on one live module.
         # Fusion needs Broadcast in front: it compares the bounds of loops.
         fusion = selection.value("fusion")
         passes = [_broadcast(True, versions=bool(fusion))]
         if fusion:
             passes.append(PASSES["fusion"](fusion))
+        if tiling := selection.value("tiling"):
+            passes.append(PASSES["tiling"](tiling))
         # Sequential last: it takes from the loops what the other passes know them by.
         passes.append(_to_sequential())
         steps.append(Step(tuple(passes), NopythonRewrites, arrays=True))

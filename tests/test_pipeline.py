@@ -308,8 +308,11 @@ def test_pipeline_follows_the_preset_rule() -> None:
     assert numba_mlir.pipeline() is numba_mlir.pipeline(broadcast=True, fusion=True)
     assert numba_mlir.pipeline(fusion=False) is numba_mlir.pipeline(broadcast=True)
     assert numba_mlir.pipeline(fusion=True) is not numba_mlir.pipeline(fusion=True, strict=True)
-    with pytest.raises(errors.InvalidFlagError, match="mlir_tiling: this version"):
-        numba_mlir.pipeline(tiling=(64, 64))
+    assert numba_mlir.pipeline(tiling=(64, 64)) is not numba_mlir.pipeline(tiling=True)
+    with pytest.raises(errors.InvalidFlagError, match="mlir_tiling must be"):
+        numba_mlir.pipeline(tiling=64)  # pyright: ignore
+    with pytest.raises(errors.InvalidFlagError, match="mlir_codegen: this version"):
+        numba_mlir.pipeline(codegen=True)
     with pytest.raises(errors.InvalidFlagError, match="mlir_fusion must be"):
         numba_mlir.pipeline(fusion="yes")  # pyright: ignore
     with pytest.raises(TypeError):
@@ -336,7 +339,7 @@ def test_unknown_names_of_the_module_are_attribute_errors() -> None:
     from importlib import import_module
 
     module = import_module("numba_mlir.roundtrip.pipeline")
-    for name in ("Nothing", "MLIRCompiler_{'tiling': True, 'strict': False}"):
+    for name in ("Nothing", "MLIRCompiler_{'codegen': True, 'strict': False}"):
         with pytest.raises(AttributeError):
             getattr(module, name)
 

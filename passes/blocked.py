@@ -1,0 +1,387 @@
+"""Building a planned nest: loops over blocks, loops inside them, bodies side by side.
+
+Bodies of several iterations side by side (`Level.size` of a "point" level) share what they
+compute and read alike; elements of written arrays are kept in values inside a body, and
+across the innermost loop where they stay in place along it.  Iterations of one element
+come in their old order (`dependences`), so every sum is computed as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from numba_mlir import mlir
+from numba_mlir.passes.blocking import Blocks, Level, Plan
+from numba_mlir.passes.dependences import Vector, vector
+from numba_mlir.passes.keys import Equalities
+from numba_mlir.passes.nests import Dim, Event, Nest, Statement
+from numba_mlir.passes.strides import Reference, step
+from numba_mlir.passes.values import constant_int, nested, owner
+
+_SEGMENTS = "operandSegmentSizes"
+
+#: values of the original nest -> values of the new one, in one iteration
+Env = dict[Any, Any]
+#: what identifies an element inside a body
+Element = tuple[Any, ...]
+
+
+def build(nest: Nest, plan: Plan) -> Any:
+    """Build the planned form of ``nest`` at the insertion point; the nest stays as it is."""
+    return _Builder(nest, plan).build()
+
+
+def permute(op: Any, order: list[int]) -> None:
+    """Give an ``scf.parallel`` without reductions its indices in another order, in place."""
+    rank = len(order)
+    operands = list(op.operands)
+    for start in range(0, 3 * rank, rank):
+        for position, source in enumerate(order):
+            op.operands[start + position] = operands[start + source]
+    block = op.regions[0].blocks[0]
+    old = list(block.arguments)
+    new = [block.add_argument(old[source].type, old[source].location) for source in order]
+    for position, source in enumerate(order):
+        old[source].replace_all_uses_with(new[position])
+    for _ in range(rank):
+        block.erase_argument(0)
+
+
+@dataclasses.dataclass
+class _Held:
+    """Elements of written arrays that live in values: where they are and if they changed."""
+
+    values: dict[Element, Any] = dataclasses.field(default_factory=dict)
+    places: dict[Element, tuple[Any, list[Any]]] = dataclasses.field(default_factory=dict)
+    changed: dict[Element, None] = dataclasses.field(default_factory=dict)
+
+
+class _Builder:
+    def __init__(self, nest: Nest, plan: Plan) -> None:
+        self.nest = nest
+        self.plan = plan
+        self.location = nest.op.location
+        inside = set(nested(nest.op))
+        self.inside = {value for op in inside for value in op.results}
+        for op in (nest.op, *inside):
+            for region in op.regions:
+                for block in region.blocks:
+                    self.inside |= set(block.arguments)
+        self.scopes: list[dict[Any, Any]] = [{}]
+
+    # -- the parallel loop -----------------------------------------------------------
+    def build(self) -> Any:
+        ir = mlir.ir
+        with self.location:
+            sizes = {dim: self._block_size(dim, blocks) for dim, blocks in self.plan.blocks.items()}
+            zero, one = self.constant(0), self.constant(1)
+            lower, upper = [], []
+            for dim in self.nest.dims:
+                cut = dim in sizes
+                lower.append(zero if cut else dim.lower)
+                upper.append(self._count(dim, sizes[dim]) if cut else dim.upper)
+            rank = len(lower)
+            attributes = {name: self.nest.op.attributes[name] for name in self.nest.op.attributes}
+            attributes[_SEGMENTS] = ir.DenseI32ArrayAttr.get([rank, rank, rank, 0])
+            loop = ir.Operation.create(
+                "scf.parallel",
+                operands=[*lower, *upper, *[one] * rank],
+                attributes=attributes,
+                regions=1,
+            )
+            locations = [dim.iv.location for dim in self.nest.dims]
+            types = [ir.IndexType.get()] * rank
+            body = ir.Block.create_at_start(loop.regions[0], types, locations)
+            with ir.InsertionPoint(body):
+                self._fill(list(body.arguments), sizes)
+                ir.Operation.create("scf.reduce")
+        return loop
+
+    def _block_size(self, dim: Dim, blocks: Blocks) -> Any:
+        arith = mlir.arith
+        if blocks.fixed is not None:
+            return self.constant(blocks.fixed)
+        size = arith.ceildivsi(self.span(dim.lower, dim.upper), self.constant(self.plan.pieces))
+        size = arith.maxsi(size, self.constant(blocks.least))
+        size = arith.minsi(size, self.constant(blocks.most))
+        if blocks.multiple == 1:
+            return size
+        multiple = self.constant(blocks.multiple)
+        return arith.muli(arith.ceildivsi(size, multiple), multiple)
+
+    def _count(self, dim: Dim, size: Any) -> Any:
+        return mlir.arith.ceildivsi(self.span(dim.lower, dim.upper), size)
+
+    def span(self, lower: Any, upper: Any) -> Any:
+        """``max(upper - lower, 0)``."""
+        arith = mlir.arith
+        if constant_int(lower) != 0:
+            upper = arith.subi(upper, lower)
+        return arith.maxsi(upper, self.constant(0))
+
+    def _fill(self, arguments: list[Any], sizes: dict[Dim, Any]) -> None:
+        arith = mlir.arith
+        env: Env = {}
+        ranges: dict[Dim, tuple[Any, Any]] = {}
+        for dim, argument in zip(self.nest.dims, arguments, strict=True):
+            if dim not in sizes:
+                env[dim.iv] = argument
+                continue
+            start = arith.muli(argument, sizes[dim])
+            if constant_int(dim.lower) != 0:
+                start = arith.addi(start, dim.lower)
+            stop = arith.minsi(arith.addi(start, sizes[dim]), dim.upper)
+            ranges[dim] = start, stop
+        for statement, levels in zip(self.nest.statements, self.plan.levels, strict=True):
+            _StatementBuilder(self, statement, levels).level(0, [env], ranges)
+
+    # -- values ----------------------------------------------------------------------
+    def constant(self, number: int) -> Any:
+        key = ("constant", number)
+        found = self.find(key)
+        if found is None:
+            index = mlir.ir.IndexType.get()
+            found = self.scopes[-1][key] = mlir.arith.constant(index, number)
+        return found
+
+    def find(self, key: Any) -> Any | None:
+        for scope in reversed(self.scopes):
+            if key in scope:
+                return scope[key]
+        return None
+
+    @contextlib.contextmanager
+    def scope(self, block: Any) -> Iterator[None]:
+        """Insert into ``block``; what is computed there is forgotten behind it."""
+        self.scopes.append({})
+        with mlir.ir.InsertionPoint(block):
+            yield
+        self.scopes.pop()
+
+    def value(self, value: Any, env: Env) -> Any:
+        """A value of the original nest in the iteration that ``env`` says."""
+        found = env.get(value)
+        if found is not None or value not in self.inside:
+            return value if found is None else found
+        op = owner(value)
+        if op is None:
+            raise AssertionError(f"{value} is not bound")
+        if op.regions:
+            results = self._with_regions(op, env)
+        else:
+            operands = [self.value(operand, env) for operand in op.operands]
+            key = (op.name, *operands, *((n, op.attributes[n]) for n in op.attributes))
+            key = (*key, *(result.type for result in op.results))
+            results = self.find(key)
+            if results is None:
+                results = self.scopes[-1][key] = self._clone(op, operands)
+        for old, new in zip(op.results, results, strict=True):
+            env[old] = new
+        return env[value]
+
+    def _clone(self, op: Any, operands: list[Any]) -> list[Any]:
+        new = op.clone().operation
+        for number, operand in enumerate(operands):
+            new.operands[number] = operand
+        return list(new.results)
+
+    def _with_regions(self, op: Any, env: Env) -> list[Any]:
+        """A copy of an ``scf.if`` with what it uses from the nest."""
+        defined = {result for child in nested(op) for result in child.results}
+        operands: dict[Any, Any] = {}
+        for child in (op, *nested(op)):
+            for operand in child.operands:
+                if operand not in defined:
+                    operands[operand] = self.value(operand, env)
+        new = op.clone().operation
+        for child in (new, *nested(new)):
+            for number, operand in enumerate(list(child.operands)):
+                if operand in operands:
+                    child.operands[number] = operands[operand]
+        return list(new.results)
+
+
+class _StatementBuilder:
+    """Builds the loops of one statement."""
+
+    def __init__(self, base: _Builder, statement: Statement, levels: tuple[Level, ...]) -> None:
+        self.base = base
+        self.statement = statement
+        self.levels = levels
+        keys = Equalities()
+        self.vectors: list[Vector] = [
+            vector(event.cell, statement.dims, keys) for event in statement.events
+        ]
+        self.steady = self._steady()
+
+    def _steady(self) -> list[Event]:
+        """Events on elements that stay in place along the innermost loop."""
+        if not self.levels:
+            return []
+        iv = self.levels[-1].dim.iv
+        return [
+            event
+            for event in self.statement.events
+            if step(Reference(event.cell.memref, event.cell.indices, True), iv) == "none"
+        ]
+
+    def level(self, number: int, envs: list[Env], ranges: dict[Dim, tuple[Any, Any]]) -> None:
+        """Build the loops from level ``number`` on, for the iterations ``envs`` at once."""
+        if number == len(self.levels):
+            held = _Held()
+            self._bodies(envs, held)
+            self._store(held)
+            return
+        level, dim = self.levels[number], self.levels[number].dim
+        if dim.iv in envs[0]:  # a parallel index that is not cut
+            self.level(number + 1, envs, ranges)
+            return
+        base, arith = self.base, mlir.arith
+        if dim in ranges:
+            start, stop = ranges[dim]
+        else:
+            start, stop = base.value(dim.lower, dict(envs[0])), base.value(dim.upper, dict(envs[0]))
+        if level.kind == "tile":
+            size = base.constant(level.size)
+            with self._loop(dim, start, stop, size) as iv:
+                end = arith.minsi(arith.addi(iv, size), stop)
+                self.level(number + 1, envs, {**ranges, dim: (iv, end)})
+        elif level.size == 1:
+            self._points(number, envs, ranges, (start, stop), 1)
+        else:
+            span = base.span(start, stop)
+            size = base.constant(level.size)
+            middle = arith.addi(start, arith.subi(span, arith.remui(span, size)))
+            self._points(number, envs, ranges, (start, middle), level.size)
+            self._points(number, envs, ranges, (middle, stop), 1)
+
+    def _points(
+        self,
+        number: int,
+        envs: list[Env],
+        ranges: dict[Dim, tuple[Any, Any]],
+        limits: tuple[Any, Any],
+        count: int,
+    ) -> None:
+        """A loop over iterations, ``count`` of them at once."""
+        dim = self.levels[number].dim
+        if number == len(self.levels) - 1 and self.steady and count == 1:
+            self._carrying(dim, envs, limits)
+            return
+        with self._loop(dim, *limits, self.base.constant(count)) as iv:
+            self.level(number + 1, self._at(envs, dim, iv, count), ranges)
+
+    def _at(self, envs: list[Env], dim: Dim, iv: Any, count: int) -> list[Env]:
+        """Each of ``envs`` at ``count`` neighbouring iterations of ``dim``."""
+        base = self.base
+        index = mlir.ir.IndexType.get()
+        points = [iv]
+        for offset in range(1, count):
+            points.append(mlir.arith.addi(iv, base.constant(offset)))
+        assert all(point.type == index for point in points)
+        return [{**env, dim.iv: point} for env in envs for point in points]
+
+    @contextlib.contextmanager
+    def _loop(self, dim: Dim, start: Any, stop: Any, by: Any) -> Iterator[Any]:
+        """An ``scf.for`` without carried values; gives its index."""
+        ir = mlir.ir
+        loop = ir.Operation.create("scf.for", operands=[start, stop, by], regions=1)
+        types = [ir.IndexType.get()]
+        block = ir.Block.create_at_start(loop.regions[0], types, [dim.iv.location])
+        with self.base.scope(block):
+            yield block.arguments[0]
+            ir.Operation.create("scf.yield")
+
+    # -- elements --------------------------------------------------------------------
+    def _element(self, number: int, env: Env) -> Element:
+        places = []
+        for place in self.vectors[number]:
+            if isinstance(place, tuple) and len(place) == 2 and isinstance(place[0], Dim):
+                places.append(("index", env[place[0].iv], place[1]))
+            else:
+                places.append(place)
+        return (self.statement.events[number].cell.memref, *places)
+
+    def _bodies(self, envs: list[Env], held: _Held) -> None:
+        """The statement in each of ``envs``, elements being kept in ``held``."""
+        for env in envs:
+            for number, event in enumerate(self.statement.events):
+                element = self._element(number, env)
+                if event.write:
+                    held.values[element] = self.base.value(event.values[0], env)
+                    held.changed[element] = None
+                    held.places.setdefault(element, self._place(event, env))
+                    continue
+                if element not in held.values:
+                    held.places[element] = self._place(event, env)
+                    held.values[element] = self._load(*held.places[element])
+                for value in event.values:
+                    env[value] = held.values[element]
+
+    def _place(self, event: Event, env: Env) -> tuple[Any, list[Any]]:
+        return event.cell.memref, [self.base.value(index, env) for index in event.cell.indices]
+
+    def _load(self, array: Any, indices: list[Any]) -> Any:
+        type_ = array.type.element_type
+        operands = [array, *indices]
+        return mlir.ir.Operation.create("memref.load", results=[type_], operands=operands).result
+
+    def _store(self, held: _Held, skip: frozenset[Element] = frozenset()) -> None:
+        for element in held.changed:
+            if element not in skip:
+                array, indices = held.places[element]
+                operands = [held.values[element], array, *indices]
+                mlir.ir.Operation.create("memref.store", operands=operands)
+
+    def _carrying(self, dim: Dim, envs: list[Env], limits: tuple[Any, Any]) -> None:
+        """The innermost loop, with elements that stay in place carried from one
+        iteration to the next.  They are read and written only where it runs at all."""
+        ir, arith, base = mlir.ir, mlir.arith, self.base
+        start, stop = limits
+        runs = arith.cmpi(arith.CmpIPredicate.slt, start, stop)
+        branch = ir.Operation.create("scf.if", operands=[runs], regions=2)
+        then = ir.Block.create_at_start(branch.regions[0])
+        with base.scope(then):
+            outside = _Held()
+            for env in envs:
+                for number, event in enumerate(self.statement.events):
+                    if event in self.steady:
+                        element = self._element(number, env)
+                        if element not in outside.places:
+                            outside.places[element] = self._place(event, env)
+                            outside.values[element] = self._load(*outside.places[element])
+            elements = list(outside.values)
+            inits = [outside.values[element] for element in elements]
+            results = self._carrying_loop(dim, envs, limits, elements, inits, outside)
+            for element, result in zip(elements, results, strict=True):
+                outside.values[element] = result
+            self._store(outside)
+            ir.Operation.create("scf.yield")
+
+    def _carrying_loop(
+        self,
+        dim: Dim,
+        envs: list[Env],
+        limits: tuple[Any, Any],
+        elements: list[Element],
+        inits: list[Any],
+        outside: _Held,
+    ) -> list[Any]:
+        ir, base = mlir.ir, self.base
+        types = [init.type for init in inits]
+        operands = [*limits, base.constant(1), *inits]
+        loop = ir.Operation.create("scf.for", results=types, operands=operands, regions=1)
+        locations = [dim.iv.location, *[self.base.location] * len(types)]
+        arguments = [ir.IndexType.get(), *types]
+        block = ir.Block.create_at_start(loop.regions[0], arguments, locations)
+        with base.scope(block):
+            iv, *carried = block.arguments
+            held = _Held(dict(zip(elements, carried, strict=True)), dict(outside.places))
+            self._bodies(self._at(envs, dim, iv, 1), held)
+            outside.changed.update({e: None for e in elements if e in held.changed})
+            self._store(held, frozenset(elements))
+            ir.Operation.create("scf.yield", operands=[held.values[e] for e in elements])
+        return list(loop.results)

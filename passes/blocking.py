@@ -1,0 +1,327 @@
+"""The cache model: which loop goes innermost, what is cut into blocks, what is unrolled.
+
+All of it is a function of the strides of a statement's accesses, the sizes of elements
+and the caches of the `Machine`; docs/tiling.md has the table.
+
+For each loop that may stand innermost, every access costs the part of a cache line that
+one iteration brings in: nothing where it stays in place, ``item / line`` where it goes to
+the next element, 1 where it goes far.  A loop whose order is fixed costs `CHAIN` more,
+because floating-point additions then wait for each other and cannot be vectorised.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from numba_mlir.passes.base import location_name
+from numba_mlir.passes.dependences import ordered
+from numba_mlir.passes.machine import Machine
+from numba_mlir.passes.nests import Dim, Nest, Refused, Statement
+from numba_mlir.passes.strides import Reference, item_bytes, step
+from numba_mlir.passes.values import constant_int
+
+#: cost of an iteration whose additions wait for those of the one before
+CHAIN = 0.5
+#: iterations of two loops that are unrolled into one body, where the innermost is vectorised
+JAM = 4
+#: independent chains of additions that keep a core busy
+CHAINS = 8
+#: a body with more operations than this is not unrolled
+MAX_OPS = 24
+#: iterations of an ordered loop in a block: enough to use what was loaded for the block
+ORDERED_TILE = 32
+#: blocks of a parallel index for each core, so that all are busy to the end
+PIECES_PER_CORE = 4
+#: a new order has to be this much better
+WORTH = 0.8
+#: operations that take longer than what waits for memory
+_EXPENSIVE = frozenset(
+    "math." + name
+    for name in (
+        "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin",
+        "acos", "atan", "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "powf",
+        "erf", "erfc", "cbrt", "fpowi", "ipowi",
+    )
+)  # fmt: skip
+
+Kind = Literal["tile", "point"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Level:
+    """A loop over blocks of ``size`` iterations, or over ``size`` iterations at once."""
+
+    kind: Kind
+    dim: Dim
+    size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """How a parallel index is cut: ``fixed``, or `Plan.pieces` blocks of ``least`` to ``most``."""
+
+    least: int
+    most: int
+    multiple: int = 1
+    fixed: int | None = None
+
+
+@dataclasses.dataclass
+class Plan:
+    """The new form of a nest; ``gains`` say why, empty when there is nothing to gain."""
+
+    blocks: dict[Dim, Blocks]
+    levels: list[tuple[Level, ...]]
+    gains: list[str]
+    permuted: tuple[Dim, ...] | None = None
+    pieces: int = 1
+    """about how many blocks a parallel index is cut into, where they may be large enough"""
+
+
+def references(statement: Statement) -> list[Reference]:
+    """All accesses of a statement, each once."""
+    found = [
+        Reference(load.operands[0], tuple(load.operands)[1:], False)
+        for load in statement.slice.loads
+    ]
+    for event in statement.events:
+        found.append(Reference(event.cell.memref, event.cell.indices, event.write))
+    return list(dict.fromkeys(found))
+
+
+def cost(statement: Statement, dim: Dim, machine: Machine) -> float:
+    """What one iteration costs when ``dim`` is innermost, in cache lines."""
+    total = 0.0
+    for reference in references(statement):
+        where = step(reference, dim.iv)
+        if where == "far":
+            total += 1
+        elif where == "next":
+            total += item_bytes(reference.memref) / machine.line
+    return total + (CHAIN if _is_chain(statement, dim) else 0)
+
+
+def _is_chain(statement: Statement, dim: Dim) -> bool:
+    """Whether iterations of ``dim`` wait for a floating-point value of the one before."""
+    written = [event.cell.memref for event in statement.events if event.write]
+    exact = all("i" in str(memref.type.element_type)[:1] for memref in written)
+    return dim in ordered(statement) and not exact
+
+
+def names(dim: Dim) -> str:
+    """What the user calls an index."""
+    name = location_name(dim.iv.location) or ""
+    return name.split(".")[0].lstrip("$") or "an index"
+
+
+class Planner:
+    """Plans one nest for one machine; ``sizes`` are the user's, outermost loop first."""
+
+    def __init__(self, nest: Nest, machine: Machine, sizes: tuple[int, ...] | None) -> None:
+        self.nest = nest
+        self.machine = machine
+        self.sizes = sizes
+        self.fixed = {dim for outer in nest.outer.values() for dim in outer}
+        """loops that others' bounds depend on: they stay outside and whole"""
+        self.blocks: dict[Dim, Blocks] = {}
+        self.gains: dict[str, None] = {}
+
+    def plan(self) -> Plan:
+        simple = all(set(s.dims) == set(self.nest.dims) for s in self.nest.statements)
+        if simple and not self.sizes:
+            return self._parallel_only()
+        levels = [self._statement(s, n) for n, s in enumerate(self.nest.statements)]
+        pieces = PIECES_PER_CORE * self.machine.cores
+        return Plan(self.blocks, levels, list(self.gains), pieces=pieces)
+
+    # -- only parallel indices ---------------------------------------------------------
+    def _parallel_only(self) -> Plan:
+        dims = self.nest.dims
+        nothing = Plan({}, [], [])
+        if len(dims) < 2:
+            return nothing
+        costs = {dim: self._total(dim) for dim in dims}
+        best = min(dims, key=lambda d: (costs[d], -dims.index(d)))
+        far = [d for d in dims if d is not best and self._is_near_elsewhere(d, best)]
+        if far:
+            return self._transposition(best, far[-1])
+        if best is dims[-1] or costs[best] > WORTH * costs[dims[-1]]:
+            return nothing
+        order = sorted(dims, key=lambda d: -costs[d])
+        order = [d for d in order if d is not best] + [best]
+        gain = f"index {names(best)} innermost, along which the arrays are contiguous"
+        return Plan({}, [], [gain], tuple(order))
+
+    def _total(self, dim: Dim) -> float:
+        return sum(cost(s, dim, self.machine) for s in self.nest.statements)
+
+    def _is_near_elsewhere(self, dim: Dim, best: Dim) -> bool:
+        """Whether an access goes far along ``best`` and to the next element along ``dim``."""
+        return any(
+            step(r, best.iv) == "far" and step(r, dim.iv) == "next"
+            for s in self.nest.statements
+            for r in references(s)
+        )
+
+    def _transposition(self, best: Dim, other: Dim) -> Plan:
+        """Blocks of lines: what is fetched along one index is used up along the other."""
+        items = [item_bytes(r.memref) for s in self.nest.statements for r in references(s)]
+        line = max(self.machine.line // max(items), 1)
+        near, far = 4 * line, 4 * line
+        for dim in self.nest.dims:
+            if dim in (best, other):
+                size = near if dim is best else far
+                self.blocks[dim] = Blocks(size, size, fixed=size)
+        rest = [d for d in self.nest.dims if d in self.blocks and d is not best]
+        levels = (*(Level("point", d, 1) for d in rest), Level("point", best, 1))
+        gain = f"blocks of {far} by {near} over {names(other)} and {names(best)}"
+        return Plan(self.blocks, [levels for _ in self.nest.statements], [gain])
+
+    # -- statements with inner loops -----------------------------------------------------
+    def _statement(self, statement: Statement, number: int) -> tuple[Level, ...]:
+        dims = statement.dims
+        kept = ordered(statement)
+        movable = [d for d in dims if d not in self.fixed]
+        last = dims[-1]
+        allowed = [
+            d for d in movable if (d not in kept or d is kept[-1]) and self._may_end(d, dims)
+        ]
+        best = last
+        if allowed:
+            best = min(allowed, key=lambda d: (cost(statement, d, self.machine), -dims.index(d)))
+            limit = WORTH * cost(statement, last, self.machine) if last in dims else 0
+            if best is not last and cost(statement, best, self.machine) > limit:
+                best = last
+        order = [d for d in dims if d is not best] + [best]
+        jam = self._jam(statement, best, kept)
+        if best is not last:
+            self._gain(f"index {names(best)} innermost, along which the arrays are contiguous")
+        jammed = [f"{count} of {names(d)}" for d, count in jam.items()]
+        if jammed:
+            self._gain(f"unrolled {' by '.join(jammed)}")
+        tiles = self._tiles(statement, best, jam, kept)
+        for dim in self.nest.dims:
+            if dim not in self.fixed:
+                self._cut(dim, dim is best, jam.get(dim, 1))
+        levels = self._levels(order, jam, tiles)
+        self._verify(levels, kept)
+        return levels
+
+    def _verify(self, levels: tuple[Level, ...], kept: tuple[Dim, ...]) -> None:
+        """The rules of `dependences` once more, on the result."""
+        points = [level.dim for level in levels if level.kind == "point"]
+        if tuple(dim for dim in points if dim in kept) != kept:
+            raise Refused("its loops depend on each other in more than one way")
+        cut = [level.dim for level in levels if level.kind == "tile" and level.dim in kept]
+        if any(dim is not kept[0] for dim in cut):
+            raise Refused("its loops depend on each other in more than one way")
+        for position, level in enumerate(levels):
+            before = {other.dim for other in levels[:position] if other.kind == "point"}
+            if not {d for d in self.nest.outer[level.dim] if d in points} <= before:
+                raise Refused("the bounds of a loop are computed inside another one")
+
+    def _may_end(self, dim: Dim, dims: tuple[Dim, ...]) -> bool:
+        """Whether ``dim`` can be innermost: no loop's bounds are computed inside it."""
+        return all(dim not in self.nest.outer[other] for other in dims)
+
+    def _gain(self, text: str) -> None:
+        self.gains[text] = None
+
+    def _jam(self, statement: Statement, best: Dim, kept: tuple[Dim, ...]) -> dict[Dim, int]:
+        ops = statement.slice.ops
+        if len(ops) > MAX_OPS or any(op.name in _EXPENSIVE or op.regions for op in ops):
+            return {}
+        free = [d for d in statement.dims if d is not best and d not in kept]
+        free = [d for d in free if d not in self.fixed]
+        found: dict[Dim, int] = {}
+        if best in kept:
+            if _is_chain(statement, best) and free:
+                found[free[-1]] = CHAINS
+            return found
+        reused = [(self._reuse(statement, d, best), d) for d in free]
+        reused = [pair for pair in reused if pair[0]]
+        if reused and kept:
+            found[max(reused, key=lambda pair: pair[0])[1]] = JAM
+        inner = [d for d in kept if d not in self.fixed]
+        if inner and inner[-1] is kept[-1]:
+            found[inner[-1]] = _at_most(JAM, inner[-1])
+        return {d: found[d] for d in statement.dims if found.get(d, 1) > 1}
+
+    def _reuse(self, statement: Statement, dim: Dim, best: Dim) -> int:
+        """How many reads along ``best`` are the same for all iterations of ``dim``."""
+        return sum(
+            step(r, dim.iv) == "none" and step(r, best.iv) != "none"
+            for r in references(statement)
+            if not r.write
+        )
+
+    def _tiles(
+        self, statement: Statement, best: Dim, jam: dict[Dim, int], kept: tuple[Dim, ...]
+    ) -> dict[Dim, int]:
+        """Blocks of sequential loops; the parallel ones go to ``self.blocks``."""
+        tiles: dict[Dim, int] = {}
+        if self.sizes:
+            return self._given(statement, kept)
+        panel = [
+            r
+            for r in references(statement)
+            if kept and step(r, best.iv) != "none" and step(r, kept[-1].iv) != "none"
+        ]
+        shared = [d for d in jam if d not in kept]
+        if panel and shared and best not in kept:
+            first = kept[0]
+            if first is kept[-1] and first not in self.fixed:
+                tiles[first] = ORDERED_TILE
+            if not best.parallel:
+                room = self.machine.l2 // 4
+                bytes_ = sum(item_bytes(r.memref) for r in panel) * ORDERED_TILE
+                tiles[best] = max(room // bytes_ // 16 * 16, 64)
+        for dim, size in tiles.items():
+            self._gain(f"blocks of {size} over {names(dim)}")
+        return tiles
+
+    def _cut(self, dim: Dim, innermost: bool, jam: int) -> None:
+        """Cut a parallel index as this statement wants it, or as an earlier one wanted more."""
+        if innermost:
+            wanted = Blocks(64, 512, 16)
+        elif jam > 1:
+            wanted = Blocks(2 * jam, 64, jam)
+        else:
+            return
+        old = self.blocks.get(dim, wanted)
+        if old.fixed is not None:
+            return
+        least, most = max(old.least, wanted.least), max(old.most, wanted.most)
+        self.blocks[dim] = Blocks(least, most, max(old.multiple, wanted.multiple))
+
+    def _given(self, statement: Statement, kept: tuple[Dim, ...]) -> dict[Dim, int]:
+        """The user's sizes, for the loops that may be cut."""
+        tiles: dict[Dim, int] = {}
+        for dim, size in zip(statement.dims, self.sizes or (), strict=False):
+            if dim in self.fixed or (dim in kept and dim is not kept[0]):
+                continue
+            if dim in self.nest.dims:
+                self.blocks[dim] = Blocks(size, size, fixed=size)
+            else:
+                tiles[dim] = size
+            self._gain(f"blocks of {size} over {names(dim)}")
+        return tiles
+
+    def _levels(
+        self, order: list[Dim], jam: dict[Dim, int], tiles: dict[Dim, int]
+    ) -> tuple[Level, ...]:
+        outside = [d for d in order if d in self.fixed]
+        inside = [d for d in order if d not in self.fixed]
+        levels = [Level("point", d, 1) for d in outside]
+        levels += [Level("tile", d, tiles[d]) for d in inside if d in tiles]
+        levels += [Level("point", d, jam.get(d, 1)) for d in inside]
+        return tuple(levels)
+
+
+def _at_most(count: int, dim: Dim) -> int:
+    """``count``, or the number of iterations where that is a smaller constant."""
+    lower, upper = constant_int(dim.lower), constant_int(dim.upper)
+    if lower is None or upper is None:
+        return count
+    return max(min(count, upper - lower), 1)

@@ -1,0 +1,252 @@
+"""Tiling on MLIR text: what becomes of a nest, what stays, and what is said about it."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+from ir_check import CONSTANTS, messages, parse, run_and_check
+
+from numba_mlir.passes.machine import Machine, _from_sysfs, this_machine
+from numba_mlir.passes.tiling import Tiling
+
+MACHINE = Machine(l1=32 << 10, l2=512 << 10, l3=32 << 20, line=64)
+F = "memref<?x?xf64, strided<[?, ?], offset: ?>>"
+
+
+def _function(body: str) -> str:
+    arrays = ", ".join(
+        f'%{name}: memref<?x?xf64> {{numba.name = "{name}"}}' for name in ("a", "b", "c")
+    )
+    fortran = f'%f: {F} {{numba.name = "f", numba.type = "array(float64, 2d, F)"}}'
+    sizes = ", ".join(f"%{name}: index" for name in "nmk")
+    head = f"func.func @f({arrays}, {fortran}, %v: memref<?xf64>, {sizes})"
+    return f"{head} {{\n{CONSTANTS}\n{body}\nreturn\n}}"
+
+
+def _tiled(body: str, *sizes: int) -> list[str]:
+    result = run_and_check(_function(body), Tiling(sizes, MACHINE))
+    assert result.modified
+    return messages(result, "applied")
+
+
+def _refused(body: str) -> list[str]:
+    module = parse(_function(body))
+    before = str(module)
+    result = Tiling(machine=MACHINE).run(module)
+    assert not result.modified
+    assert str(module) == before
+    return messages(result, "missed")
+
+
+def test_loops_over_contiguous_elements_go_innermost_and_sums_live_in_the_array() -> None:
+    applied = _tiled(
+        """
+        %x = memref.alloc(%n, %m) : memref<?x?xf64>
+        scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+          scf.for %j = %c0 to %m step %c1 {
+            %s = scf.for %q = %c0 to %k step %c1 iter_args(%acc = %zero) -> (f64) {
+              %p = memref.load %a[%i, %q] : memref<?x?xf64>
+              %r = memref.load %b[%q, %j] : memref<?x?xf64>
+              %t = arith.mulf %p, %r : f64
+              %u = arith.addf %acc, %t : f64
+              scf.yield %u : f64
+            }
+            memref.store %s, %x[%i, %j] : memref<?x?xf64>
+          }
+          scf.reduce
+        } {numba.parfors = [3 : i64]}
+        "pyir.stmt"(%x) : (memref<?x?xf64>) -> ()
+        // CHECK-DAG:   %[[ZERO:.*]] = arith.constant 0.000000e+00 : f64
+        // CHECK-DAG:   %[[C4:.*]] = arith.constant 4 : index
+        // CHECK:       %[[X:.*]] = memref.alloc
+        // CHECK:       scf.parallel (%[[TILE:.*]]) = (%{{.*}}) to (%[[TILES:.*]]) step
+        // CHECK:         memref.store %[[ZERO]], %[[X]][%{{.*}}, %{{.*}}]
+        // CHECK:         scf.for %[[KT:.*]] = %{{.*}} to %{{.*}} step %c32 {
+        // CHECK:           scf.for %[[JT:.*]] = %{{.*}} to %{{.*}} step %c512 {
+        // CHECK:             scf.for %[[I:.*]] = %{{.*}} to %{{.*}} step %[[C4]] {
+        // CHECK:               scf.for %[[K:.*]] = %[[KT]] to %{{.*}} step %[[C4]] {
+        // CHECK:                 scf.for %[[J:.*]] = %[[JT]] to %{{.*}} step %c1 {
+        // CHECK:                   %[[OLD:.*]] = memref.load %[[X]][%[[I]], %[[J]]]
+        // CHECK:                   %[[P:.*]] = memref.load %{{.*}}[%[[I]], %[[K]]]
+        // CHECK:                   %[[R:.*]] = memref.load %{{.*}}[%[[K]], %[[J]]]
+        // CHECK:                   %[[T:.*]] = arith.mulf %[[P]], %[[R]] : f64
+        // CHECK:                   %[[U:.*]] = arith.addf %[[OLD]], %[[T]] : f64
+        // CHECK:                   arith.addf %[[U]],
+        // CHECK:       } {numba.parfors = [3]}
+        """
+    )  # fmt: skip
+    assert applied == [
+        "index an index innermost, along which the arrays are contiguous; "
+        "unrolled 4 of an index by 4 of an index; blocks of 32 over an index; "
+        "blocks of 512 over an index"
+    ]
+
+
+def test_parallel_indices_are_permuted_for_fortran_order() -> None:
+    applied = _tiled(
+        f"""
+        %x = "pyir.stmt"() {{numba.type = "array(float64, 2d, F)", fresh}} : () -> {F}
+        scf.parallel (%i, %j) = (%c0, %c0) to (%n, %m) step (%c1, %c1) {{
+          %p = memref.load %f[%i, %j] : {F}
+          memref.store %p, %x[%i, %j] : {F}
+          scf.reduce
+        }} {{numba.parfors = [0 : i64]}}
+        // CHECK-SAME: %[[N:[^ ]*]]: index, %[[M:[^ ]*]]: index, %{{{{.*}}}}: index)
+        // CHECK:      scf.parallel (%[[J:.*]], %[[I:.*]]) = (%{{{{.*}}}}) to (%[[M]], %[[N]])
+        // CHECK-NEXT:   %[[P:.*]] = memref.load %{{{{.*}}}}[%[[I]], %[[J]]]
+        // CHECK-NEXT:   memref.store %[[P]], %{{{{.*}}}}[%[[I]], %[[J]]]
+        """.replace("// CHECK-SAME:", "// CHECK-LABEL: func.func @f(\n        // CHECK-SAME:")
+    )
+    assert applied == ["index an index innermost, along which the arrays are contiguous"]
+
+
+def test_arguments_that_may_overlap_are_compared_at_run_time() -> None:
+    applied = _tiled(
+        """
+        scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+          scf.for %j = %c0 to %m step %c1 {
+            %o = memref.load %v[%i] : memref<?xf64>
+            %p = memref.load %a[%j, %i] : memref<?x?xf64>
+            %t = arith.addf %o, %p : f64
+            memref.store %t, %v[%i] : memref<?xf64>
+          }
+          scf.reduce
+        }
+        // CHECK:      %[[APART:.*]] = "numba.disjoint"(%[[V:.*]], %[[A:.*]]) :
+        // CHECK-NEXT: scf.if %[[APART]] {
+        // CHECK:        scf.parallel
+        // CHECK:          scf.for %[[J:.*]] = %{{.*}} to %{{.*}} step %c4 {
+        // CHECK:            scf.for %[[I:.*]] = %{{.*}} to %{{.*}} step %c1 {
+        // CHECK:              %[[O:.*]] = memref.load %[[V]][%[[I]]]
+        // CHECK:              %[[P:.*]] = memref.load %[[A]][%[[J]], %[[I]]]
+        // CHECK:              arith.addf %[[O]], %[[P]]
+        // CHECK:      } else {
+        // CHECK:        scf.parallel (%[[I:.*]]) =
+        // CHECK-NEXT:     scf.for %[[J:.*]] = %{{.*}} to %{{.*}} step %c1 {
+        // CHECK-NEXT:       memref.load %[[V]][%[[I]]]
+        // CHECK-NEXT:       memref.load %[[A]][%[[J]], %[[I]]]
+        """
+    )
+    assert "(where these do not overlap: a temporary array and a)" in applied[0]
+
+
+_REFUSALS = {
+    "reduction over its parallel index": """
+        %s = scf.parallel (%i) = (%c0) to (%n) step (%c1) init (%zero) -> f64 {
+          %t = scf.for %j = %c0 to %m step %c1 iter_args(%x = %zero) -> (f64) {
+            %p = memref.load %a[%j, %i] : memref<?x?xf64>
+            %q = arith.addf %x, %p : f64
+            scf.yield %q : f64
+          }
+          scf.reduce(%t : f64) {
+          ^bb0(%l: f64, %r: f64):
+            %z = arith.addf %l, %r : f64
+            scf.reduce.return %z : f64
+          }
+        }""",
+    "an iteration needs what another one writes": """
+        scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+          scf.for %j = %c1 to %m step %c1 {
+            %l = arith.subi %j, %c1 : index
+            %p = memref.load %c[%i, %l] : memref<?x?xf64>
+            memref.store %p, %c[%i, %j] : memref<?x?xf64>
+          }
+          scf.reduce
+        }""",
+    "iterations may meet in one element": """
+        scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+          scf.for %j = %c0 to %m step %c1 {
+            %p = memref.load %a[%j, %i] : memref<?x?xf64>
+            memref.store %p, %c[%j, %j] : memref<?x?xf64>
+          }
+          scf.reduce
+        }""",
+    "loops that depend on each other share the loop": """
+        scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+          scf.for %t = %c0 to %k step %c1 {
+            scf.for %j = %c0 to %m step %c1 {
+              %p = memref.load %b[%i, %j] : memref<?x?xf64>
+              memref.store %p, %c[%i, %j] : memref<?x?xf64>
+            }
+            scf.for %j = %c0 to %m step %c1 {
+              %p = memref.load %c[%i, %j] : memref<?x?xf64>
+              memref.store %p, %b[%i, %j] : memref<?x?xf64>
+            }
+          }
+          scf.reduce
+        }""",
+    "which is not understood": """
+        scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+          scf.for %j = %c0 to %m step %c1 {
+            "pyir.stmt"() : () -> ()
+          }
+          scf.reduce
+        }""",
+    "is not stored behind it": """
+        scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+          %t = scf.for %j = %c0 to %m step %c1 iter_args(%x = %zero) -> (f64) {
+            %p = memref.load %a[%j, %i] : memref<?x?xf64>
+            %q = arith.addf %x, %p : f64
+            scf.yield %q : f64
+          }
+          scf.for %j = %c0 to %m step %c1 {
+            memref.store %t, %c[%i, %j] : memref<?x?xf64>
+          }
+          scf.reduce
+        }""",
+    "nothing to gain": """
+        scf.parallel (%i, %j) = (%c0, %c0) to (%n, %m) step (%c1, %c1) {
+          %p = memref.load %a[%i, %j] : memref<?x?xf64>
+          memref.store %p, %c[%i, %j] : memref<?x?xf64>
+          scf.reduce
+        }""",
+    "4 iterations are too few to pay": """
+        %c2 = arith.constant 2 : index
+        scf.parallel (%i, %j) = (%c0, %c0) to (%c2, %c2) step (%c1, %c1) {
+          %p = memref.load %a[%j, %i] : memref<?x?xf64>
+          memref.store %p, %c[%i, %j] : memref<?x?xf64>
+          scf.reduce
+        }""",
+    "is not one": """
+        %c2 = arith.constant 2 : index
+        scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+          scf.for %j = %c0 to %m step %c2 {
+            %p = memref.load %a[%j, %i] : memref<?x?xf64>
+            memref.store %p, %c[%i, %j] : memref<?x?xf64>
+          }
+          scf.reduce
+        }""",
+}
+
+
+@pytest.mark.parametrize("reason", _REFUSALS)
+def test_what_stays_as_it_is(reason: str) -> None:
+    (message,) = _refused(_REFUSALS[reason])
+    assert message.startswith("the loop was left as it is: ")
+    assert reason in message
+
+
+def test_loops_of_one_index_without_inner_ones_are_not_worth_a_remark() -> None:
+    assert not _refused(
+        """
+        scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+          memref.store %zero, %v[%i] : memref<?xf64>
+          scf.reduce
+        }"""
+    )
+
+
+def test_cache_sizes_come_from_the_system(tmp_path: pathlib.Path) -> None:
+    caches = ["1 Data 48K", "1 Instruction 32K", "2 Unified 2M", "3 Unified unreadable"]
+    for number, words in enumerate(caches):
+        folder = tmp_path / f"index{number}"
+        folder.mkdir()
+        names = ("level", "type", "size", "coherency_line_size")
+        for name, text in zip(names, (*words.split(), "128"), strict=True):
+            (folder / name).write_text(text + "\n")
+    assert _from_sysfs(tmp_path) == {"l1": 48 << 10, "l2": 2 << 20, "line": 128}
+    assert _from_sysfs(tmp_path / "nothing") == {}
+    machine = this_machine()
+    assert 1 << 10 <= machine.l1 <= machine.l2
+    assert machine.line in (32, 64, 128, 256)

@@ -1,0 +1,310 @@
+"""Tiled functions beside the interpreter's execution of them: sizes, strides, dtypes, overlaps.
+
+Tiling keeps the order of every sum, so results are compared bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+from numba import prange
+
+import numba_mlir
+from numba_mlir.roundtrip.copying import Copier
+
+SIZES = [(0, 3, 2), (3, 0, 2), (2, 3, 0), (1, 1, 1), (5, 7, 3), (35, 70, 21)]
+
+
+def matmul_ijk(a: Any, b: Any, c: Any) -> None:
+    for i in prange(a.shape[0]):
+        for j in range(b.shape[1]):
+            s = 0.0
+            for k in range(a.shape[1]):
+                s += a[i, k] * b[k, j]
+            c[i, j] = s
+
+
+def matmul_zero(a: Any, b: Any, c: Any) -> None:
+    for i in prange(a.shape[0]):
+        for j in range(b.shape[1]):
+            c[i, j] = 0
+            for k in range(a.shape[1]):
+                c[i, j] += a[i, k] * b[k, j]
+
+
+def matmul_ikj(a: Any, b: Any, c: Any) -> None:
+    for i in prange(a.shape[0]):
+        for k in range(a.shape[1]):
+            for j in range(b.shape[1]):
+                c[i, j] += a[i, k] * b[k, j]
+
+
+def matmul_scaled(a: Any, b: Any, c: Any) -> None:
+    for i in prange(a.shape[0]):
+        for j in range(b.shape[1]):
+            s = 0.0
+            for k in range(a.shape[1]):
+                s += a[i, k] * b[k, j]
+            c[i, j] = 2.5 * s - 1
+
+
+def matmul_nested_prange(a: Any, b: Any, c: Any) -> None:
+    for i in prange(a.shape[0]):
+        for j in prange(b.shape[1]):
+            for k in range(a.shape[1]):
+                c[i, j] += a[i, k] * b[k, j]
+
+
+def lower_triangle(a: Any, b: Any, c: Any) -> None:
+    for i in prange(min(a.shape[0], b.shape[1])):
+        for j in range(i + 1):
+            for k in range(a.shape[1]):
+                c[i, j] += a[i, k] * a[j, k]
+
+
+def upper_rows(a: Any, b: Any, c: Any) -> None:
+    for i in prange(a.shape[0]):
+        for k in range(a.shape[1]):
+            for j in range(i, b.shape[1]):
+                c[i, j] += a[i, k] * b[k, j]
+
+
+def inner_triangle(a: Any, b: Any, c: Any) -> None:
+    for i in prange(a.shape[0]):
+        for k in range(a.shape[1]):
+            for j in range(min(k, b.shape[1])):
+                c[i, j] += a[i, k] * b[k, j]
+
+
+def column_sums(a: Any, b: Any, c: Any) -> None:
+    for j in prange(b.shape[1]):
+        for k in range(b.shape[0]):
+            c[0, j] += b[k, j]
+
+
+def row_sums(a: Any, b: Any, c: Any) -> None:
+    for i in prange(a.shape[0]):
+        s = 0.0
+        for k in range(a.shape[1]):
+            s += a[i, k]
+        c[i, 0] = s
+
+
+def convolution(a: Any, b: Any, c: Any) -> None:
+    for i in prange(a.shape[0] - 2):
+        for j in range(a.shape[1] - 2):
+            s = 0.0
+            for p in range(3):
+                for q in range(3):
+                    s += a[i + p, j + q] * b[p % b.shape[0], q % b.shape[1]]
+            c[i, j % c.shape[1]] = s
+
+
+def shifted_store(a: Any, b: Any, c: Any) -> None:
+    for i in prange(a.shape[0] - 1):
+        for j in range(b.shape[1] - 1):
+            for k in range(a.shape[1]):
+                c[i + 1, j + 1] += a[i, k] * b[k, j]
+
+
+def conditional(a: Any, b: Any, c: Any) -> None:
+    for i in prange(a.shape[0]):
+        for j in range(b.shape[1]):
+            for k in range(a.shape[1]):
+                x = a[i, k]
+                c[i, j] += x * b[k, j] if x > 0 else -x
+
+
+def several_statements(a: Any, b: Any, c: Any) -> None:
+    for i in prange(a.shape[0]):
+        for j in range(b.shape[1]):
+            c[i, j] = 1
+        for j in range(b.shape[1]):
+            for k in range(a.shape[1]):
+                c[i, j] += a[i, k] * b[k, j]
+        for j in range(b.shape[1]):
+            c[i, j] = c[i, j] * 2
+
+
+MATMULS = [
+    matmul_ijk, matmul_zero, matmul_ikj, matmul_scaled, matmul_nested_prange, lower_triangle,
+    upper_rows, inner_triangle, column_sums, row_sums, shifted_store, conditional,
+    several_statements,
+]  # fmt: skip
+
+
+def _arrays(sizes: tuple[int, int, int], dtype: str = "f8") -> tuple[Any, Any, Any]:
+    n, m, k = sizes
+    rng = np.random.default_rng(n + m + k)
+    make = [rng.integers(-9, 9, shape) / 4 for shape in ((n, k), (k, m), (n, m))]
+    a, b, c = (array.astype(dtype) for array in make)
+    return a, b, c
+
+
+def _check(tiled: Any, *arguments: Any) -> Any:
+    """Run tiled and interpreted on copies, and compare all arrays bit for bit."""
+    mine, theirs = Copier(arguments).values, Copier(arguments).values
+    results = tiled(*mine), tiled.py_func(*theirs)
+    for one, other in zip((*mine, results[0]), (*theirs, results[1]), strict=True):
+        np.testing.assert_array_equal(one, other)
+    return results[0]
+
+
+def _applied(dispatcher: Any) -> list[str]:
+    report = json.loads(dispatcher.mlir_diagnostics(format="json"))
+    return [r["message"] for one in report for r in one["remarks"]
+            if r["kind"] == "applied" and r["pass_name"] == "tiling"]  # fmt: skip
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Loops whose arrays overlap give the interpreter's result in its order only."""
+    numba.njit(lambda: 0)()  # compiling reads NUMBA_NUM_THREADS, which has to be done first
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    yield
+    numba.set_num_threads(before)
+
+
+@pytest.mark.parametrize("function", MATMULS, ids=lambda f: f.__name__)
+def test_sizes_that_are_no_multiples_of_anything(function: Callable[..., Any]) -> None:
+    tiled = numba_mlir.njit(parallel=True, mlir_tiling=True)(function)
+    for sizes in SIZES:
+        if 0 in sizes and function in (column_sums, row_sums):
+            continue
+        _check(tiled, *_arrays(sizes))
+    assert _applied(tiled)
+
+
+@pytest.mark.parametrize("sizes", [(8,), (3, 5), (4, 4, 4), (100, 1, 7)])
+def test_sizes_of_blocks_given_by_the_user(sizes: tuple[int, ...]) -> None:
+    for function in (matmul_zero, lower_triangle):
+        tiled = numba_mlir.njit(parallel=True, mlir_tiling=sizes)(function)
+        for shape in SIZES:
+            _check(tiled, *_arrays(shape))
+        assert f"blocks of {sizes[-1]}" in _applied(tiled)[0] or function is lower_triangle
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u2", "i4", "u8", "f4", "c8", "c16"])
+def test_dtypes(dtype: str) -> None:
+    tiled = numba_mlir.njit(parallel=True, mlir_tiling=True)(products)
+    a, b, _ = _arrays((9, 21, 10), dtype)
+    assert _check(tiled, a, b).dtype == dtype
+
+
+def products(a: Any, b: Any) -> Any:
+    c = np.zeros((a.shape[0], b.shape[1]), a.dtype)
+    for i in prange(a.shape[0]):
+        for k in range(a.shape[1]):
+            for j in range(b.shape[1]):
+                c[i, j] += a[i, k] * b[k, j]
+    return c
+
+
+@pytest.mark.parametrize("mode", ["reversed", "stepped", "F", "transposed"])
+def test_layouts(mode: str) -> None:
+    tiled = numba_mlir.njit(parallel=True, mlir_tiling=True)(matmul_ikj)
+
+    def changed(array: Any) -> Any:
+        if mode == "F":
+            return np.asfortranarray(array)
+        if mode == "transposed":
+            return np.ascontiguousarray(array.T).T
+        if mode == "reversed":
+            return array[::-1, ::-1]
+        bigger = np.zeros((2 * array.shape[0], 3 * array.shape[1]), array.dtype)
+        bigger[::2, ::3] = array
+        return bigger[::2, ::3]
+
+    for sizes in SIZES:
+        _check(tiled, *(changed(array) for array in _arrays(sizes)))
+
+
+@pytest.mark.parametrize("function", [matmul_ijk, column_sums], ids=lambda f: f.__name__)
+def test_arrays_that_overlap_run_the_loops_as_they_were(
+    function: Callable[..., Any], one_thread: None
+) -> None:
+    tiled = numba_mlir.njit(parallel=True, mlir_tiling=True)(function)
+    plain = numba.njit(parallel=True)(function)
+    for places in ((0, 0, 0), (0, 10, 20), (0, 20, 10), (20, 0, 5), (3, 0, 20)):
+        mine, theirs = (np.arange(40.0 * 20).reshape(40, 20) % 7 / 64 for _ in range(2))
+        tiled(*(mine[place : place + 20] for place in places))
+        plain(*(theirs[place : place + 20] for place in places))
+        np.testing.assert_array_equal(mine, theirs)
+    assert "do not overlap" in _applied(tiled)[0]
+
+
+def test_nans_and_signed_zeros_come_out_as_they_were() -> None:
+    tiled = numba_mlir.njit(parallel=True, mlir_tiling=True)(matmul_ijk)
+    a, b, c = _arrays((9, 18, 7))
+    a[3, 2], b[4, 5], b[0], a[7] = np.nan, np.inf, -0.0, -0.0
+    mine, theirs = c.copy(), c.copy()
+    tiled(a, b, mine)
+    matmul_ijk(a, b, theirs)
+    assert mine.tobytes() == theirs.tobytes()
+
+
+def test_a_read_only_operand() -> None:
+    tiled = numba_mlir.njit(parallel=True, mlir_tiling=True)(matmul_ikj)
+    a, b, c = _arrays((9, 18, 7))
+    a.flags.writeable = b.flags.writeable = False
+    _check(tiled, a, b, c)
+
+
+def transposed_sum(a: Any, b: Any) -> Any:
+    return a + b.T
+
+
+def weighted(a: Any, b: Any) -> Any:
+    return a * 2 + b
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (1, 1), (1, 40), (33, 65), (32, 64)])
+def test_a_transposed_operand(shape: tuple[int, int], parallel: bool) -> None:
+    tiled = _TRANSPOSED[parallel]
+    rng = np.random.default_rng(0)
+    _check(tiled, rng.random(shape), rng.random(shape[::-1]))
+    assert any("blocks of" in message for message in _applied(tiled))
+
+
+_TRANSPOSED = {
+    parallel: numba_mlir.njit(parallel=parallel, mlir_tiling=True)(transposed_sum)
+    for parallel in (True, False)
+}
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_fortran_order_elementwise(parallel: bool) -> None:
+    tiled = numba_mlir.njit(parallel=parallel, mlir_tiling=True)(weighted)
+    rng = np.random.default_rng(0)
+    for shape in ((0, 3), (1, 1), (33, 65)):
+        a, b = (np.asfortranarray(rng.random(shape)) for _ in range(2))
+        result = _check(tiled, a, b)
+        assert result.flags.f_contiguous
+    if parallel:  # in sequential functions Broadcast has the loops in this order already
+        assert "innermost" in _applied(tiled)[0]
+
+
+def test_three_and_four_dimensions() -> None:
+    def swapped(a: Any, b: Any) -> Any:
+        return a + b.T
+
+    tiled = numba_mlir.njit(parallel=True, mlir_tiling=True)(swapped)
+    rng = np.random.default_rng(0)
+    for shape in ((5, 33, 9), (2, 3, 34, 5)):
+        _check(tiled, rng.random(shape), rng.random(shape[::-1]))
+    assert _applied(tiled)
+
+
+def test_an_inner_loop_is_vectorised() -> None:
+    tiled = numba_mlir.njit(parallel=True, mlir_tiling=True)(matmul_ijk)
+    tiled(*_arrays((5, 7, 3)))
+    text = "".join(tiled.inspect_llvm().values())
+    assert re.search(r"fmul <\d+ x double>", text), "Numba's lowering vectorises the block"
