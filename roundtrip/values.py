@@ -111,6 +111,8 @@ class Types:
             return self._first(list(op.operands)[1:])
         if op.name.startswith("memref.") and len(op.operands):
             return self._first([op.operands[0]])
+        if op.name == "scf.parallel":  # a reduction has the type of its initial value
+            return self._first([list(op.operands)[number - len(op.results)]])
         yielded = []
         for region in op.regions:
             for block in region.blocks:

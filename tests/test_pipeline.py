@@ -359,3 +359,18 @@ def test_a_tuple_stays_behind_the_loops_that_fill_its_arrays() -> None:
     np.testing.assert_allclose(exp, np.exp(a))
     np.testing.assert_array_equal(more, a + 1)
     np.testing.assert_array_equal(positive, np.abs(a))
+
+
+def test_an_array_that_a_loop_reduced_is_read_by_a_later_loop() -> None:
+    @numba_mlir.njit(parallel=True, mlir_fusion=True)
+    def f(a, rows):
+        total = np.zeros(rows.shape[1])
+        for i in numba.prange(rows.shape[0]):
+            total += rows[i]
+        return np.max(a), np.array([x * -1.5 for x in a]), np.square(total)
+
+    a, rows = np.arange(4.0), np.arange(12.0).reshape(3, 4)
+    greatest, scaled, squares = f(a, rows)
+    assert greatest == 3
+    np.testing.assert_array_equal(scaled, a * -1.5)
+    np.testing.assert_array_equal(squares, rows.sum(axis=0) ** 2)
