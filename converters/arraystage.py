@@ -6,6 +6,7 @@ find ``prange`` loops, reductions and sizes by the form of the statements.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,8 @@ from numba_mlir.converters import (
     build,
     calls,
     elementwise,
+    reduction_calls,
+    reduction_loops,
     statements,
     trees,
     views,
@@ -43,12 +46,21 @@ def is_candidate(stmt: Any, typemap: Any) -> bool:
         return isinstance(typemap[stmt.target.name], types.Array)
     if not isinstance(stmt, ir.Assign) or not isinstance(stmt.value, ir.Expr):
         return False
+    if _reduction(stmt.value, typemap) is not None:
+        return True
     if not isinstance(typemap[stmt.target.name], types.Array):
         return False
     if stmt.value.op == "call":
         callee = typemap[stmt.value.func.name]
         return isinstance(callee, types.Function) and _is_array_function(callee.typing_key)
     return stmt.value.op in ("arrayexpr", "inplace_binop")
+
+
+def _reduction(expr: Any, typemap: Any) -> Any:
+    """The reduction that a call of one of our intrinsics computes."""
+    if expr.op != "call" or not isinstance(callee := typemap[expr.func.name], types.Function):
+        return None
+    return reduction_calls.call_of(callee.typing_key)
 
 
 def _is_array_function(function: Any) -> bool:
@@ -148,6 +160,10 @@ def _call(stage: ArrayStage, frame: Frame, env: Env, stmt: Any) -> None:
     function = MISSING if callee is None else callee.python
     if is_candidate(stmt, frame.typemap):
         key = frame.type_of(stmt.value.func.name).typing_key
+        reduction = reduction_calls.call_of(key)
+        if reduction is not None:
+            stage.statement(frame, env, stmt, functools.partial(_reduced, reduction))
+            return
         rule: Any = {np.where: arrayexprs.where, np.clip: arrayexprs.clip}.get(key)
         if rule is None:
             stage.statement(
@@ -176,6 +192,19 @@ def _call(stage: ArrayStage, frame: Frame, env: Env, stmt: Any) -> None:
         parts = [env.get(arg.name) for arg in stmt.value.args]
         if all(part is not None and part.python is not MISSING for part in parts):
             _learn(env, stmt, python=slice(*(part.python for part in parts if part is not None)))
+
+
+def _reduced(reduction: Any, frame: Frame, env: Env, stmt: Any, wanted: Any) -> Slot:
+    """``np.sum(a, axis=1)`` and the like"""
+    array = frame.use(env, stmt.value.args[0].name)
+    if not elementwise.has_elements(array):
+        raise Refused(f"arrays of type {array.type} have no MLIR form")
+    if reduction.problem(array.type.ndim) is not None:
+        raise Refused(reduction.problem(array.type.ndim)[1])
+    plan = reduction_calls.plan(reduction, array.type)
+    if plan is None or plan.returned != wanted:
+        raise Refused(f"the result has not the type {wanted}")
+    return reduction_loops.emit(frame, plan, array, stmt.loc)
 
 
 def _learn(env: Env, stmt: Any, **facts: Any) -> None:

@@ -10,7 +10,7 @@ from numba.parfors import parfor
 from numba.parfors.array_analysis import assert_equiv, wrap_index
 
 from numba_mlir import mlir
-from numba_mlir.converters import arrays, build, mathfuncs, recall, reductions
+from numba_mlir.converters import arrays, build, mathfuncs, recall, reduction_calls, reductions
 from numba_mlir.converters.frame import Frame
 from numba_mlir.converters.operands import hashable
 from numba_mlir.converters.slots import MISSING, Env, Slot
@@ -84,7 +84,9 @@ _CHECKERS = frozenset(
 def is_check(frame: Frame, env: Env, expr: Any) -> bool:
     """Whether a call only checks a number and may raise."""
     callee = env.get(expr.func.name)
-    if callee is None or not hashable(callee.python) or callee.python not in _CHECKERS:
+    if callee is None or not hashable(callee.python):
+        return False
+    if callee.python not in _CHECKERS and not reduction_calls.is_checker(callee.python):
         return False
     return len(expr.args) == 1 and frame.scalar(env.get(expr.args[0].name)) is not None
 

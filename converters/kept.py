@@ -35,6 +35,19 @@ class Kept:
         self._values.append(operand[0])
         return ir.Var(self._scope, name, self._loc)
 
+    def perform(self, value: Any, sig: Any) -> None:
+        """``numba.check`` for an expression of which only the exception counts."""
+        target = ir.Var(self._scope, "$kept", self._loc)
+        types_ = {**self._types, "$kept": sig.return_type}
+        stmt = ir.Assign(value, target, self._loc)
+        handle = self._frame.table.add_made(stmt, tuple(self._types), types_, sig)
+        ir_ = mlir.ir
+        attributes = {
+            "stmt": ir_.IntegerAttr.get(ir_.IntegerType.get_signless(64), handle),
+            "text": ir_.StringAttr.get(str(value)[:120].split("\n")[0]),
+        }
+        build.op("numba.check", self._values, (), attributes)
+
     def assign(self, value: Any, numba_type: Any, sig: Any = None, **flags: Any) -> Any:
         """``numba.exprN`` for ``new variable = value``, and its result."""
         frame = self._frame
@@ -69,6 +82,18 @@ def call(frame: Frame, loc: Any, function: Any, sig: Any, args: Sequence[Typed])
     callee = kept.var((held, numba_type))
     expr = ir.Expr.call(callee, [kept.var(arg) for arg in args], (), loc)
     return kept.assign(expr, sig.return_type, sig)
+
+
+def check(frame: Frame, loc: Any, function: Any, arg: Typed) -> None:
+    """``numba.check`` for ``function(arg)`` of a global function that may raise."""
+    frame.typingctx.refresh()  # which makes new intrinsics known
+    numba_type = frame.typingctx.resolve_value_type(function)
+    sig = numba_type.get_call_type(frame.typingctx, (arg[1],), {})
+    name = getattr(function, "__name__", "function")
+    held = Kept(frame, loc).assign(ir.Global(name, function, loc), numba_type, remat=True)
+    kept = Kept(frame, loc)
+    callee = kept.var((held, numba_type))
+    kept.perform(ir.Expr.call(callee, [kept.var(arg)], (), loc), sig)
 
 
 def view(frame: Frame, loc: Any, array: Typed, index: Typed, numba_type: Any, sig: Any) -> Any:

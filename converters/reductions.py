@@ -22,7 +22,6 @@ from llvmlite import ir as llvm
 from numba.core import types
 from numba.core.typing import Signature, signature
 
-from numba_mlir import mlir
 from numba_mlir.converters import build, comparisons, intrinsics, kernels, scalars
 from numba_mlir.converters.lowering import OpSpec
 from numba_mlir.converters.registry import EMITTERS, Table
@@ -67,16 +66,11 @@ _python = comparisons.python_extremum
 
 
 def _propagating(better: Any, ty: Type, lhs: Any, rhs: Any) -> Any:
-    """``rhs`` where it is better or NaN, else ``lhs``: one comparison and one select on the
-    path from one running value to the next, where np.maximum's own rule has three."""
+    """NaN where there is one.  MLIR's own operation is one that LLVM makes vectors of."""
     if kind(ty) != "float":
         return _python(better, ty, lhs, rhs)
-    replaces = build.value(
-        "arith.ori",
-        (comparisons.compare(better, ty, rhs, lhs), comparisons.is_nan(ty, rhs)),
-        mlir.ir.IntegerType.get_signless(1),
-    )
-    return build.value("arith.select", (replaces, rhs, lhs), lhs.type)
+    name = "arith.maximumf" if better is operator.gt else "arith.minimumf"
+    return build.value(name, (lhs, rhs), lhs.type)
 
 
 KINDS: Table[str, _Kind] = Table("reductions")

@@ -49,6 +49,10 @@ class MLIRPass:
 
     name: ClassVar[str]
 
+    def applies(self, module: Any) -> bool:
+        """Whether there is anything to look at; where not, the pass does not run at all."""
+        return True
+
     def run(self, module: Any) -> PassResult:
         """Transform ``module`` (an ``ir.Module`` in the interchange form) in place."""
         raise NotImplementedError(f"{type(self).__name__}.run")

@@ -10,6 +10,10 @@ the other as the head of a group and lets every later loop of the block join tha
 4. is worth it: loops that both contain inner loops and have no array in common are
    fused only when no effectful operation stands between them.
 
+Loops of different numbers of indices fuse over the first of them ("rows") when one of them
+reduces rows and they have an array in common (`rows_reason`); what is left of the others
+becomes loops inside, which `rows` fuses in turn.
+
 So loop 1 and loop 3 fuse when loop 2 is independent of one of them.  A group becomes one
 ``scf.parallel`` (`merge`), all reductions together.  Pairs of arrays that the caller may
 have passed overlapping are tested at run time, the original loops being the else branch.
@@ -33,9 +37,11 @@ from numba_mlir.passes.effects import Effects, summarise
 from numba_mlir.passes.forwarding import Forwarder
 from numba_mlir.passes.keys import ASSERT, Equalities, asserts_in, dominators
 from numba_mlir.passes.legality import Guard, Loop, can_fuse
-from numba_mlir.passes.merge import fuse
+from numba_mlir.passes.merge import fuse, merge_equal_reductions
 from numba_mlir.passes.motion import Plan, lift, plan
 from numba_mlir.passes.provenance import Provenance
+from numba_mlir.passes.reductions import has_reductions
+from numba_mlir.passes.rows import contract, fuse_rows
 from numba_mlir.passes.temporaries import remove_unread, stored_allocations
 from numba_mlir.passes.values import constant_int, nested, operations
 from numba_mlir.passes.versions import VERSIONS
@@ -69,6 +75,16 @@ class Fusion(MLIRPass):
             if modified:
                 mlir.run_pipeline(module.operation, "builtin.module(cse)")
         return PassResult(modified, tuple(remarks))
+
+
+@dataclasses.dataclass(frozen=True)
+class RowFusion(Fusion):
+    """`Fusion` of array statements, for functions that reduce arrays; others wait."""
+
+    name: ClassVar[str] = "row-fusion"
+
+    def applies(self, module: Any) -> bool:
+        return has_reductions(module)
 
 
 @dataclasses.dataclass
@@ -208,16 +224,33 @@ class _FunctionFusion:
 
     def _grow(self, group: _Group, candidates: list[Any], guarded: bool) -> None:
         """Let all ``candidates`` that can join the group, and move them to it."""
-        missed: tuple[Any, str] | None = None
         equal = Equalities(group.facts + [op for op in group.order if op.name == ASSERT])
-        for op in candidates:
-            loop = self._loop(op)
-            reason = _bounds_differ(group.loops[0], loop, equal)
-            reason = reason or self._join(group, loop, guarded)
-            if reason is not None and missed is None:
-                missed = (op, reason)
+        missed: tuple[Any, str] | None = None
+        while True:
+            rank, missed = group.loops[0].rank, None
+            for op in candidates:
+                if op in group.ops:
+                    continue
+                reason = self._fit(group, self._loop(op), equal, guarded)
+                if reason is not None and missed is None:
+                    missed = (op, reason)
+            if group.loops[0].rank == rank:
+                break  # else what did not fit before may fit the rows
         if missed is not None:
             self._report_missed(group, *missed)
+
+    def _fit(self, group: _Group, loop: Loop, equal: Equalities, guarded: bool) -> str | None:
+        """Let ``loop`` join, as a loop over rows where only these are common to both."""
+        rank = min(group.loops[0].rank, loop.rank)
+        before = group.loops
+        members, loop = [member.at(rank) for member in before], loop.at(rank)
+        reason = rows_reason([*members, loop]) or _bounds_differ(members[0], loop, equal)
+        if reason is None:
+            group.loops = members
+            reason = self._join(group, loop, guarded)
+        if reason is not None:
+            group.loops = before
+        return reason
 
     def _join(self, group: _Group, loop: Loop, guarded: bool) -> str | None:
         """Let ``loop`` join ``group`` and move it there; or the reason why it cannot."""
@@ -288,15 +321,22 @@ class _FunctionFusion:
     def _finish(self, item: _Fused) -> None:
         """Forward stores and remove temporaries of a fused loop, and report it."""
         use_bases(item.loop)
-        self._forget()
-        Forwarder(item.loop, self._provenance, item.guards).run()
+        self._forward(item)
+        if fuse_rows(item.loop.regions[0].blocks[0], item.guards):
+            self._forward(item)
         arrays = stored_allocations(item.loop, self._provenance)
         names = remove_unread(arrays, item.branch)
+        names += contract(item.loop)
+        item.loop = merge_equal_reductions(item.loop)
         self._forget()
         message = item.message
         if names:
             message += f"; {_removed_text(names)}"
         self.remarks.append(self._options.remark("applied", message, item.location))
+
+    def _forward(self, item: _Fused) -> None:
+        self._forget()
+        Forwarder(item.loop, self._provenance, item.guards).run()
 
     def _report_missed(self, group: _Group, op: Any, reason: str) -> None:
         if len(group.loops) == 1:
@@ -306,9 +346,31 @@ class _FunctionFusion:
         self.remarks.append(self._options.remark("missed", message, op.location))
 
 
+def rows_reason(loops: Sequence[Loop]) -> str | None:
+    """Why loops of different numbers of indices should not become one over rows.
+
+    It pays when an array of rows is reduced, so that what one row needs stays in the
+    cache or in registers; a loop over several indices alone has more to share out
+    among threads.
+    """
+    ranks = sorted({loop.full_rank for loop in loops})
+    if len(ranks) == 1:
+        return None
+    dimensions = f"they have {ranks[0]} and {ranks[-1]} dimensions"
+    rank = loops[0].rank
+    longer = [loop for loop in loops if loop.full_rank > rank]
+    if any(loop.inits for loop in longer):
+        return f"{dimensions}, and one is a reduction of the whole array"
+    if not any(loop.full_rank == rank and _has_inner_loop(loop.op) for loop in loops):
+        return dimensions
+    *others, last = loops
+    mine = {access.root for access in last.effects.accesses}
+    if not any(access.root in mine for other in others for access in other.effects.accesses):
+        return f"{dimensions}, and no array in common"
+    return None
+
+
 def _bounds_differ(first: Loop, second: Loop, equal: Equalities) -> str | None:
-    if first.rank != second.rank:
-        return f"they have {first.rank} and {second.rank} dimensions"
     for loop in (first, second):
         if any(constant_int(step) != 1 for step in loop.steps):
             return "a step is not one"

@@ -64,42 +64,67 @@ class RootUse:
 
 @dataclasses.dataclass
 class Loop:
-    """An ``scf.parallel`` with what legality needs to know about it."""
+    """An ``scf.parallel`` or ``scf.for`` with what legality needs to know about it.
+
+    With ``depth`` only that many of its indices count, as if the others were those of
+    loops inside.
+    """
 
     op: Any
     effects: Effects
+    depth: int | None = None
 
     @classmethod
     def of(cls, op: Any, provenance: Provenance) -> Loop:
         return cls(op, summarise(op, provenance))
 
+    def at(self, depth: int) -> Loop:
+        """The same loop with the first ``depth`` indices."""
+        return self if depth == self.rank else Loop(self.op, self.effects, depth)
+
+    @functools.cached_property
+    def full_rank(self) -> int:
+        """How many indices the operation has."""
+        arguments = self.op.regions[0].blocks[0].arguments
+        return 1 if self.op.name == "scf.for" else len(arguments)
+
     @functools.cached_property
     def ivs(self) -> list[Any]:
-        return list(self.op.regions[0].blocks[0].arguments)
+        return list(self.op.regions[0].blocks[0].arguments)[: self.rank]
 
     @functools.cached_property
     def rank(self) -> int:
-        return len(self.ivs)
+        return self.full_rank if self.depth is None else self.depth
 
     @functools.cached_property
     def _operands(self) -> list[Any]:
         return list(self.op.operands)
 
+    def _segment(self, number: int) -> list[Any]:
+        start = number * self.full_rank
+        return self._operands[start : start + self.rank]
+
+    def inner_bounds(self) -> list[tuple[Any, Any, Any]]:
+        """Lower bound, upper bound and step of the indices that do not count."""
+        full = self.full_rank
+        segments = (self._operands[i * full + self.rank : (i + 1) * full] for i in range(3))
+        return list(zip(*segments, strict=True))
+
     @property
     def lower(self) -> list[Any]:
-        return self._operands[: self.rank]
+        return self._segment(0)
 
     @property
     def upper(self) -> list[Any]:
-        return self._operands[self.rank : 2 * self.rank]
+        return self._segment(1)
 
     @property
     def steps(self) -> list[Any]:
-        return self._operands[2 * self.rank : 3 * self.rank]
+        return self._segment(2)
 
     @property
     def inits(self) -> list[Any]:
-        return self._operands[3 * self.rank :]
+        return self._operands[3 * self.full_rank :]
 
     @functools.cached_property
     def by_root(self) -> dict[Root, RootUse]:

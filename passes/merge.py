@@ -7,7 +7,7 @@ from typing import Any
 
 from numba_mlir import mlir
 from numba_mlir.passes.legality import Guard, Loop
-from numba_mlir.passes.values import operations
+from numba_mlir.passes.values import operations, owner
 
 PARFORS = "numba.parfors"
 NAMES = "numba.names"
@@ -85,13 +85,95 @@ def _merge(loops: Sequence[Loop]) -> Any:
 
 
 def _move_body(loop: Loop, body: Any) -> Any:
-    """Move the operations of ``loop``'s body to the end of ``body``; return its terminator."""
-    *moved, reduce = operations(loop.op.regions[0].blocks[0])
+    """Move the operations of ``loop``'s body to the end of ``body``; return its terminator.
+
+    Indices of the loop that the fused one has not become loops inside.
+    """
+    block = loop.op.regions[0].blocks[0]
+    *moved, reduce = operations(block)
     for old, new in zip(loop.ivs, body.arguments, strict=True):
         old.replace_all_uses_with(new)
+    inner_ivs = list(block.arguments)[loop.rank :]
+    for iv, bounds in zip(inner_ivs, loop.inner_bounds(), strict=True):
+        body = _inner_loop(body, bounds, iv)
+    last = operations(body)[-1] if inner_ivs else None
     for op in moved:
-        body.append(op)
+        if last is None:
+            body.append(op)
+        else:
+            op.move_before(last)
     return reduce
+
+
+def _inner_loop(body: Any, bounds: tuple[Any, Any, Any], iv: Any) -> Any:
+    """The block of a new ``scf.for`` at the end of ``body``, with ``iv`` replaced."""
+    ir = mlir.ir
+    ops = operations(body)
+    ends = bool(ops) and ops[-1].name == "scf.yield"
+    with ir.InsertionPoint(ops[-1]) if ends else ir.InsertionPoint(body):
+        made = ir.Operation.create("scf.for", [], list(bounds), regions=1)
+    block = ir.Block.create_at_start(made.regions[0], [iv.type], [iv.location])
+    with ir.InsertionPoint(block):
+        ir.Operation.create("scf.yield")
+    iv.replace_all_uses_with(block.arguments[0])
+    return block
+
+
+def merge_equal_reductions(loop: Any) -> Any:
+    """Compute reductions of one value, with one combiner and one start, once.
+
+    Returns the loop, which is a new one where there were such.
+    """
+    body = loop.regions[0].blocks[0]
+    *_, reduce = operations(body)
+    rank = len(body.arguments)
+    inits = list(loop.operands)[3 * rank :]
+    first: dict[Any, int] = {}
+    same: list[int] = []
+    triples = zip(reduce.operands, reduce.regions, inits, strict=True)
+    for number, (value, region, init) in enumerate(triples):
+        text = "\n".join(str(op) for op in operations(region.blocks[0]))
+        start = owner(init)
+        key = str(start) if start is not None and start.name == "arith.constant" else init
+        same.append(first.setdefault((value, text, key), number))
+    kept = sorted(first.values())
+    if len(kept) == len(same):
+        return loop
+    return _with_reductions(loop, reduce, kept, same)
+
+
+def _with_reductions(loop: Any, reduce: Any, kept: list[int], same: list[int]) -> Any:
+    """``loop`` with the reductions ``kept``; each result becomes that of ``same``."""
+    ir = mlir.ir
+    body = loop.regions[0].blocks[0]
+    rank = len(body.arguments)
+    operands = list(loop.operands)
+    inits = operands[3 * rank :]
+    attributes = {name: loop.attributes[name] for name in loop.attributes}
+    attributes[_SEGMENTS] = ir.DenseI32ArrayAttr.get([rank, rank, rank, len(kept)])
+    if NAMES in attributes:
+        names = list(attributes[NAMES])
+        attributes[NAMES] = ir.ArrayAttr.get([names[number] for number in kept])
+    with loop.location, ir.InsertionPoint(loop):
+        made = ir.Operation.create(
+            "scf.parallel",
+            [loop.results[number].type for number in kept],
+            [*operands[: 3 * rank], *(inits[number] for number in kept)],
+            attributes,
+            regions=1,
+        )
+    body.append_to(made.regions[0])
+    values = list(reduce.operands)
+    with reduce.location, ir.InsertionPoint(reduce):
+        chosen = [values[number] for number in kept]
+        merged = ir.Operation.create("scf.reduce", operands=chosen, regions=len(kept))
+    for number, target in zip(kept, merged.regions, strict=True):
+        reduce.regions[number].blocks[0].append_to(target)
+    reduce.erase()
+    for old, number in zip(loop.results, same, strict=True):
+        old.replace_all_uses_with(made.results[kept.index(number)])
+    loop.erase()
+    return made
 
 
 def _merge_reduces(reduces: Sequence[Any]) -> None:

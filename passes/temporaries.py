@@ -46,7 +46,7 @@ def remove_unread(allocations: Iterable[Any], branch: Any | None = None) -> list
     """
     removed: list[str | None] = []
     for array in allocations:
-        _replace_sizes(array)
+        replace_sizes(array)
         _drop_unused_expressions(array)
         name = variable_name(array)
         if _remove(array) or (branch is not None and _sink(array, branch)):
@@ -54,7 +54,7 @@ def remove_unread(allocations: Iterable[Any], branch: Any | None = None) -> list
     return removed
 
 
-def _replace_sizes(array: Any) -> None:
+def replace_sizes(array: Any) -> None:
     """Replace ``memref.dim`` of a fresh array by the sizes that it was made with."""
     for op in _users(array):
         axis = constant_int(op.operands[1]) if op.name == "memref.dim" else None

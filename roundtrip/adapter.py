@@ -70,6 +70,8 @@ class RoundTrip(FunctionPass):
         self.after_stage(record, "imported", module)
         modified = always_export or imported.converted > 0 or bool(imported.repairs)
         for one in passes:
+            if not one.applies(module):
+                continue
             with _translated_errors(state, f"the pass {one.name!r}"), record.timed(one.name):
                 result = one.run(module)
                 if result.modified:

@@ -10,7 +10,12 @@ from typing import Any, ClassVar
 
 from numba.core.compiler import Compiler, CompilerBase
 from numba.core.compiler_machinery import PassManager
-from numba.core.typed_passes import InlineOverloads, NopythonRewrites, ParforFusionPass
+from numba.core.typed_passes import (
+    InlineOverloads,
+    NopythonRewrites,
+    NopythonTypeInference,
+    ParforFusionPass,
+)
 
 from numba_mlir.passes.base import MLIRPass
 from numba_mlir.roundtrip.adapter import RoundTrip, pass_class, switch_off_numba_fusion
@@ -40,6 +45,18 @@ def _tiling(value: bool | TileSizes) -> MLIRPass:
     from numba_mlir.passes.tiling import Tiling
 
     return Tiling(() if value is True else tuple(value))  # pyright: ignore[reportArgumentType]
+
+
+def _row_fusion() -> MLIRPass:
+    from numba_mlir.passes.fusion import RowFusion
+
+    return RowFusion()
+
+
+def _reductions(parallel: bool) -> MLIRPass:
+    from numba_mlir.passes.reductions import Reductions
+
+    return Reductions(parallel)
 
 
 def _to_sequential() -> MLIRPass:
@@ -73,12 +90,27 @@ class Step:
 
 def add_passes(pm: PassManager, state: Any, selection: Selection) -> None:
     """Insert the selected passes into ``pm``, one of Numba's nopython pipelines."""
-    for step in plan(pm, selection):
+    steps = plan(pm, selection)
+    if any(step.arrays for step in steps) and _has(pm, NopythonTypeInference):
+        _type_reductions(pm)
+    for step in steps:
         pm.add_pass_after(step.pass_class(selection.strict), step.behind)
     if _has(pm, ParforFusionPass) and selection.value("fusion"):
         # Numba's own pass would fuse first, by rules of its own, and hide loops from ours.
         switch_off_numba_fusion(state)
     pm.finalize()
+
+
+def _type_reductions(pm: PassManager) -> None:
+    """Types of ours for NumPy's reductions, whose loops the array stage makes."""
+    from numba_mlir.roundtrip.reduction_passes import TakeReductions, TypeReductions
+
+    order = [one for one, _ in pm.passes]
+    # In front of type inference, where Numba would refuse most of them, and behind
+    # everything that brings constants to where they are used.
+    pm.add_pass_after(TakeReductions, order[order.index(NopythonTypeInference) - 1])
+    # At once behind it: the passes that follow look for Numba's own calls.
+    pm.add_pass_after(TypeReductions, NopythonTypeInference)
 
 
 def plan(pm: PassManager, selection: Selection) -> list[Step]:
@@ -91,7 +123,14 @@ def _parallel(pm: PassManager, selection: Selection) -> list[Step]:
     if (value := selection.value("broadcast")) and _has(pm, NopythonRewrites):
         # Behind NopythonRewrites, which makes array expressions, and in front of ParforPass,
         # which takes them apart under the assumption that no size is stretched.
-        steps.append(Step((PASSES["broadcast"](value),), NopythonRewrites, arrays=True))
+        passes = [PASSES["broadcast"](value)]
+        if selection.value("fusion"):
+            # Here array statements with reductions are still loops in loops; what is
+            # fused behind ParforPass sees those inside as any user's.
+            passes.append(_row_fusion())
+        # Reductions behind everything that fuses: it cuts their loops into blocks.
+        passes.append(_reductions(parallel=True))
+        steps.append(Step(tuple(passes), NopythonRewrites, arrays=True))
 
     loops: list[MLIRPass] = []  # neighbours here share one live module: one import, one export
     # Identity first: it has to see what Numba made.
@@ -122,6 +161,7 @@ def _sequential(pm: PassManager, selection: Selection) -> list[Step]:
             passes.append(PASSES["fusion"](fusion))
         if tiling := selection.value("tiling"):
             passes.append(PASSES["tiling"](tiling))
+        passes.append(_reductions(parallel=False))
         # Sequential last: it takes from the loops what the other passes know them by.
         passes.append(_to_sequential())
         steps.append(Step(tuple(passes), NopythonRewrites, arrays=True))

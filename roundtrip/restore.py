@@ -31,7 +31,7 @@ def statement(ex: Exporter, op: Any, record: Statement) -> None:
         if last.target.name == original and stmt is record.stmt:
             ex.emit.block.body[-1] = stmt
     else:
-        target = ex.emit.variable(original, ex.state.typemap[original])
+        target = ex.emit.variable(original, type_of(ex, record, original))
         ex.emit.store(target, stmt.value)
 
 

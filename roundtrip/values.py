@@ -107,6 +107,10 @@ class Types:
             metadata = op.location.metadata
             if metadata is not None:
                 return self.table.type_of(mlir.ir.StringAttr(metadata).value)
+        if op.name == "memref.alloc":  # a pass made it
+            made = op.results[0].type
+            dtype = scalars.canonical(made.element_type)
+            return None if dtype is None else types.Array(dtype, made.rank, "C")
         if op.name == "arith.select":
             return self._first(list(op.operands)[1:])
         if op.name.startswith("memref.") and len(op.operands):

@@ -19,6 +19,7 @@ from numba.core.compiler_machinery import PassManager
 from numba.core.cpu_options import ParallelOptions
 from numba.core.typed_passes import (
     NopythonRewrites,
+    NopythonTypeInference,
     ParforFusionPass,
     ParforPass,
     ParforPreLoweringPass,
@@ -31,6 +32,7 @@ from numba_mlir.roundtrip import importer, pass_class
 from numba_mlir.roundtrip.adapter import RoundTrip, new_pass_class
 from numba_mlir.roundtrip.flags import Selection
 from numba_mlir.roundtrip.pipeline import switch_off_numba_fusion
+from numba_mlir.roundtrip.reduction_passes import TakeReductions, TypeReductions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,7 +273,7 @@ def test_numbas_fusion_stays_on_where_ours_is_off() -> None:
 def test_broadcast_stands_in_front_of_parfors() -> None:
     passes, state = passes_of(numba_mlir.pipeline(broadcast=True))
     place = passes.index(NopythonRewrites)
-    assert stem(passes[place + 1]) == "mlir_broadcast"
+    assert stem(passes[place + 1]) == "mlir_broadcast_reductions"
     assert passes[place + 2] is ParforPass
     assert state.flags.auto_parallel.fusion
 
@@ -279,10 +281,13 @@ def test_broadcast_stands_in_front_of_parfors() -> None:
 @pytest.mark.parametrize(
     "options, names",
     [
-        ({"broadcast": True}, ["broadcast_sequential"]),
-        ({"fusion": True}, ["broadcast_fusion_sequential"]),
+        ({"broadcast": True}, ["broadcast_reductions_sequential"]),
+        ({"fusion": True}, ["broadcast_fusion_reductions_sequential"]),
         ({"identity": True}, ["identity"]),
-        ({"identity": True, "fusion": True}, ["identity", "broadcast_fusion_sequential"]),
+        (
+            {"identity": True, "fusion": True},
+            ["identity", "broadcast_fusion_reductions_sequential"],
+        ),
     ],
 )
 def test_sequential_functions_get_one_round_trip(
@@ -293,7 +298,12 @@ def test_sequential_functions_get_one_round_trip(
     found = passes[place + 1 : place + 1 + len(names)]
     assert [stem(cls) for cls in found] == [f"mlir_{name}" for name in names]
     del passes[place + 1 : place + 1 + len(names)]
-    assert passes == passes_of(Compiler, parallel=False)[0]
+    around_typing = (TakeReductions, TypeReductions)
+    rest = [one for one in passes if one not in around_typing]
+    assert rest == passes_of(Compiler, parallel=False)[0]
+    if "broadcast" in names[-1]:
+        place = passes.index(NopythonTypeInference)
+        assert passes[place - 1 : place + 2 : 2] == list(around_typing)
 
 
 def test_switching_numbas_fusion_off_does_not_reach_the_callers_flags() -> None:
