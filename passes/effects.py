@@ -83,7 +83,7 @@ def is_pure_name(name: str) -> bool:
     return name in _PURE_OPS or name.partition(".")[0] in _PURE_DIALECTS
 
 
-def _may_trap(op: Any) -> bool:
+def may_trap(op: Any) -> bool:
     """Integer division by something that may be zero: not to be executed on speculation."""
     return op.name in _DIVISIONS and not constant_int(op.operands[1])
 
@@ -111,7 +111,7 @@ def _add(effects: Effects, op: Any, provenance: Provenance, local: set[Any]) -> 
         _access(effects, op, op.operands[0], tuple(op.operands)[1:], False, provenance, local)
     elif name == "memref.store":
         _access(effects, op, op.operands[1], tuple(op.operands)[2:], True, provenance, local)
-    elif name in CHECKS or (name == STATEMENT and "raises" in op.attributes) or _may_trap(op):
+    elif name in CHECKS or (name == STATEMENT and "raises" in op.attributes) or may_trap(op):
         effects.checks.append(op)
     elif name == "numba.unaliased":  # copies its first operand where it overlaps the second
         _access(effects, op, op.operands[0], None, False, provenance, local)

@@ -20,7 +20,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from numba_mlir.passes.effects import is_pure_name
+from numba_mlir.passes.effects import is_pure_name, may_trap
 from numba_mlir.passes.provenance import Provenance, Root
 from numba_mlir.passes.values import at_line, constant_int, describe, nested, operations, owner
 from numba_mlir.passes.views import whole_base
@@ -318,6 +318,8 @@ class _Reader:
                 self._slice(bound, set(), used)
             if used.loads:
                 raise Refused(f"a bound of the loop{at_line(dim.op)} is read from an array")
+            if any(may_trap(op) for op in used.ops):  # where the loop around it runs zero times
+                raise Refused(f"a bound of the loop{at_line(dim.op)} may divide by zero")
             outer[dim] = {dims[iv] for iv in used.ivs}
         return outer
 

@@ -96,16 +96,6 @@ def row_sums(a: Any, b: Any, c: Any) -> None:
         c[i, 0] = s
 
 
-def convolution(a: Any, b: Any, c: Any) -> None:
-    for i in prange(a.shape[0] - 2):
-        for j in range(a.shape[1] - 2):
-            s = 0.0
-            for p in range(3):
-                for q in range(3):
-                    s += a[i + p, j + q] * b[p % b.shape[0], q % b.shape[1]]
-            c[i, j % c.shape[1]] = s
-
-
 def shifted_store(a: Any, b: Any, c: Any) -> None:
     for i in prange(a.shape[0] - 1):
         for j in range(b.shape[1] - 1):
@@ -309,3 +299,19 @@ def test_an_inner_loop_is_vectorised() -> None:
     tiled(*_arrays((5, 7, 3)))
     text = "".join(tiled.inspect_llvm().values())
     assert re.search(r"fmul <\d+ x double>", text), "Numba's lowering vectorises the block"
+
+
+def test_a_bound_that_divides_is_not_computed_earlier() -> None:
+    @numba_mlir.njit(parallel=True, mlir_tiling=True, error_model="numpy")
+    def f(a, b, c, parts):
+        for i in prange(a.shape[0]):
+            for k in range(a.shape[1]):
+                for j in range(b.shape[1] // parts):
+                    c[i, j] += a[i, k] * b[k, j]
+
+    c = np.zeros((3, 8))
+    f(np.ones((3, 0)), np.ones((0, 8)), c, 0)  # no trip of the loop over k divides by zero
+    assert not c.any()
+    f(np.ones((3, 4)), np.ones((4, 8)), c, 2)
+    np.testing.assert_array_equal(c, [[4.0] * 4 + [0.0] * 4] * 3)
+    assert "may divide by zero" in f.mlir_diagnostics(format="json")
