@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import Any
 
 from numba_mlir import mlir
+from numba_mlir.passes.building import allocate, for_loop, index
 from numba_mlir.passes.effects import is_pure_name
 from numba_mlir.passes.values import (
     ancestor_in,
@@ -137,7 +138,7 @@ class _Interchange:
         operands = list(self._loop.operands)
         lower, upper, steps = operands[:rank], operands[rank : 2 * rank], operands[2 * rank :]
         low, high = lower[-1], upper[-1]
-        zero, width = _index(0), _index(WIDTH)
+        zero, width = index(0), index(WIDTH)
         extent = arith.maxsi(arith.subi(high, low), zero)
         bounds = [*lower[:-1], zero, *upper[:-1], arith.ceildivui(extent, width), *steps]
         attributes = {name: self._loop.attributes[name] for name in self._loop.attributes}
@@ -151,7 +152,7 @@ class _Interchange:
             self._first = arith.addi(low, arith.muli(block.arguments[rank - 1], width))
             self._last = arith.minsi(arith.addi(self._first, width), high)
             for value in self._long_lived():
-                self._buffers[value] = _buffer(value.type)
+                self._buffers[value] = allocate([WIDTH], value.type)
             for segment in self._segments:
                 self._plain(segment)
                 if segment.row is not None:
@@ -212,17 +213,22 @@ class _Interchange:
                 return
             loop = nest[depth]
 
-            def inside(iv: Any) -> None:
+            def inside(iv: Any) -> list[Any]:
                 loop.regions[0].blocks[0].arguments[0].replace_all_uses_with(iv)
                 level(depth + 1)
+                return []
 
             low, high, step, *_ = list(loop.operands)
-            _for(low, high, step, inside)
+            for_loop((low, high, step), inside)
 
         level(0)
 
     def _columns(self, body: Callable[[Any], None]) -> None:
-        _for(self._first, self._last, _index(1), body)
+        def inside(column: Any) -> list[Any]:
+            body(column)
+            return []
+
+        for_loop((self._first, self._last, index(1)), inside)
 
     def _moved(self, ops: list[Any], column: Any, own: set[Any]) -> None:
         """Move operations here; their operands become those of this column."""
@@ -251,24 +257,3 @@ class _Interchange:
 
     def _place(self, column: Any) -> Any:
         return mlir.arith.subi(column, self._first)
-
-
-def _buffer(kind: Any) -> Any:
-    ir = mlir.ir
-    segments = ir.DenseI32ArrayAttr.get([0, 0])
-    made = ir.MemRefType.get([WIDTH], kind)
-    return ir.Operation.create("memref.alloc", [made], [], {"operandSegmentSizes": segments}).result
-
-
-def _for(low: Any, high: Any, step: Any, body: Callable[[Any], None]) -> None:
-    ir = mlir.ir
-    made = ir.Operation.create("scf.for", [], [low, high, step], regions=1)
-    here = ir.Location.current
-    block = ir.Block.create_at_start(made.regions[0], [ir.IndexType.get()], [here])
-    with ir.InsertionPoint(block):
-        body(block.arguments[0])
-        ir.Operation.create("scf.yield")
-
-
-def _index(number: int) -> Any:
-    return mlir.arith.constant(mlir.ir.IndexType.get(), number)

@@ -9,7 +9,6 @@
    partial sums (vector lanes); blocks are added with a compensation term (Neumaier), so
    that their number adds no error.  NumPy's pairwise summation has an error of about
    ``(16 + log2(n / 128)) eps``; a block has one of ``(BLOCK / lanes + log2(lanes)) eps``.
-
 3. Reductions along columns go row by row (`columns`).
 
 What a user wrote as a loop has no flag and stays in its order.
@@ -18,11 +17,12 @@ What a user wrote as a loop has no flag and stays in its order.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from numba_mlir import mlir
 from numba_mlir.passes.base import MLIRPass, PassResult
+from numba_mlir.passes.building import allocate, for_loop, index
 from numba_mlir.passes.columns import interchange
 from numba_mlir.passes.values import nested, operations, owner
 
@@ -74,25 +74,6 @@ def has_reductions(module: Any) -> bool:
 
 
 # -- small things ------------------------------------------------------------------
-def _index(number: int) -> Any:
-    return mlir.arith.constant(mlir.ir.IndexType.get(), number)
-
-
-def _for(
-    bounds: tuple[Any, Any, Any], start: Sequence[Any], body: Callable[..., Sequence[Any]]
-) -> list[Any]:
-    """``scf.for``; ``body(iv, *carried)`` gives the new carried values."""
-    ir = mlir.ir
-    types = [value.type for value in start]
-    made = ir.Operation.create("scf.for", types, [*bounds, *start], regions=1)
-    here = ir.Location.current
-    arguments = [ir.IndexType.get(), *types]
-    block = ir.Block.create_at_start(made.regions[0], arguments, [here] * len(arguments))
-    with ir.InsertionPoint(block):
-        ir.Operation.create("scf.yield", operands=list(body(*block.arguments)))
-    return list(made.results)
-
-
 def _combine(combiner: Any, left: Any, right: Any) -> Any:
     """The combiner block of an ``scf.reduce``, on two values."""
     values = dict(zip(combiner.arguments, (left, right), strict=True))
@@ -146,7 +127,7 @@ class _Split:
                 ivs[depth].replace_all_uses_with(iv)
                 return level(depth + 1, inner)
 
-            return _for((*bounds[depth], _index(1)), carried, body)
+            return for_loop((*bounds[depth], index(1)), body, carried)
 
         return list(level(0, start))
 
@@ -154,22 +135,14 @@ class _Split:
         ir, arith = mlir.ir, mlir.arith
         (low, high), *inner = self._bounds()
         length = self._chunk_length(inner)
-        count = arith.ceildivui(arith.maxsi(arith.subi(high, low), _index(0)), length)
+        count = arith.ceildivui(arith.maxsi(arith.subi(high, low), index(0)), length)
         kinds = [value.type for value in self._inits]
         dynamic = ir.ShapedType.get_dynamic_size()
-        buffers = [
-            ir.Operation.create(
-                "memref.alloc",
-                [ir.MemRefType.get([dynamic], kind)],
-                [count],
-                {"operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 0])},
-            ).results[0]
-            for kind in kinds
-        ]
+        buffers = [allocate([dynamic], kind, [count]) for kind in kinds]
         made = ir.Operation.create(
             "scf.parallel",
             [],
-            [_index(0), count, _index(1)],
+            [index(0), count, index(1)],
             {"operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 1, 1, 0]), **_names(self._op)},
             regions=1,
         )
@@ -191,17 +164,17 @@ class _Split:
             ]
             return [_combine(*p) for p in zip(self._combiners, carried, loaded, strict=True)]
 
-        return _for((_index(0), count, _index(1)), self._inits, together)
+        return for_loop((index(0), count, index(1)), together, self._inits)
 
     def _chunk_length(self, inner: list[tuple[Any, Any]]) -> Any:
         """How many values of the first index make about `CHUNK` elements."""
         arith = mlir.arith
         if not inner:
-            return _index(CHUNK)
-        size = _index(1)
+            return index(CHUNK)
+        size = index(1)
         for low, high in inner:
-            size = arith.muli(size, arith.maxsi(arith.subi(high, low), _index(1)))
-        return arith.maxui(arith.divui(_index(CHUNK), size), _index(1))
+            size = arith.muli(size, arith.maxsi(arith.subi(high, low), index(1)))
+        return arith.maxui(arith.divui(index(CHUNK), size), index(1))
 
 
 def _names(op: Any) -> dict[str, Any]:
@@ -304,11 +277,11 @@ class _BlockedSums:
             begin = list(carried[:count])
             for number in self._sums:
                 begin[number] = _zero(begin[number].type)
-            values = _for((first, last, self._step), begin, self._moved)
+            values = for_loop((first, last, self._step), self._moved, begin)
             return self._added(carried, values)
 
-        width = arith.muli(_index(BLOCK), self._step)
-        return _for((self._low, self._high, width), start, block)
+        width = arith.muli(index(BLOCK), self._step)
+        return for_loop((self._low, self._high, width), block, start)
 
     def _each(self, start: list[Any]) -> list[Any]:
         """The loop as it was, with a compensation in every iteration."""
@@ -319,7 +292,7 @@ class _BlockedSums:
                 begin[number] = _zero(begin[number].type)
             return self._added(carried, list(self._moved(iv, *begin)))
 
-        return _for((self._low, self._high, self._step), start, body)
+        return for_loop((self._low, self._high, self._step), body, start)
 
     def _moved(self, *arguments: Any) -> Sequence[Any]:
         """The loop's body, moved here."""

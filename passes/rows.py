@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from numba_mlir import mlir
+from numba_mlir.passes.building import allocate
 from numba_mlir.passes.effects import Effects, summarise
 from numba_mlir.passes.keys import Equalities
 from numba_mlir.passes.legality import Guard, Loop, can_fuse
@@ -242,13 +243,7 @@ def _to_buffer(array: Any, accesses: list[Any], loop: Any) -> None:
     skipped = sum(full.is_dynamic_dim(axis) for axis in range(depth))
     sizes = list(made.operands)[skipped:]
     with ir.InsertionPoint.at_block_begin(body), loop.location:  # not the array's: it has a type
-        segments = ir.DenseI32ArrayAttr.get([len(sizes), 0])
-        row = ir.Operation.create(
-            "memref.alloc",
-            [ir.MemRefType.get(shape, full.element_type)],
-            sizes,
-            {"operandSegmentSizes": segments},
-        ).result
+        row = allocate(shape, full.element_type, sizes)
     for op in accesses:
         operands = [*list(op.operands)[: _OFFSET[op.name] - 1], row, *_indices(op)[depth:]]
         with ir.InsertionPoint(op), op.location:

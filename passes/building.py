@@ -1,0 +1,42 @@
+"""Small pieces of new loops, created at the current insertion point and location."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from numba_mlir import mlir
+
+
+def index(number: int) -> Any:
+    """A constant of type ``index``."""
+    return mlir.arith.constant(mlir.ir.IndexType.get(), number)
+
+
+def for_loop(
+    bounds: tuple[Any, Any, Any],
+    body: Callable[..., Iterable[Any]],
+    start: Sequence[Any] = (),
+) -> list[Any]:
+    """``scf.for`` with ``bounds`` (lower, upper, step); returns its results.
+
+    ``body(iv, *carried)`` builds the body and gives the new values of what is carried,
+    as many as there are in ``start``.
+    """
+    ir = mlir.ir
+    types = [value.type for value in start]
+    made = ir.Operation.create("scf.for", types, [*bounds, *start], regions=1)
+    kinds = [ir.IndexType.get(), *types]
+    block = ir.Block.create_at_start(made.regions[0], kinds, [ir.Location.current] * len(kinds))
+    with ir.InsertionPoint(block):
+        ir.Operation.create("scf.yield", operands=list(body(*block.arguments)))
+    return list(made.results)
+
+
+def allocate(shape: Sequence[int], element: Any, sizes: Sequence[Any] = ()) -> Any:
+    """``memref.alloc`` of ``shape``, with ``sizes`` for its dynamic dimensions, in order."""
+    ir = mlir.ir
+    segments = ir.DenseI32ArrayAttr.get([len(sizes), 0])
+    kind = ir.MemRefType.get(list(shape), element)
+    attributes = {"operandSegmentSizes": segments}
+    return ir.Operation.create("memref.alloc", [kind], list(sizes), attributes).result
