@@ -15,6 +15,7 @@ from numba.core.compiler_machinery import PassManager
 from numba.core.typed_passes import ParforFusionPass
 from numba.parfors.parfor import Parfor
 
+from numba_mlir.passes.values import nested
 from numba_mlir.roundtrip.adapter import RoundTrip, new_pass_class, switch_off_numba_fusion
 from numba_mlir.roundtrip.arrays_adapter import ArrayRoundTrip
 from numba_mlir.roundtrip.flags import Selection
@@ -107,18 +108,10 @@ def count_fused(module: Any) -> int:
     """How many loops became part of another one, by the loops' ``numba.parfors``."""
     sizes: Iterable[int] = (
         len(op.attributes["numba.parfors"])
-        for op in _operations(module.operation)
+        for op in nested(module.operation)
         if op.name == "scf.parallel" and "numba.parfors" in op.attributes
     )
     return sum(size - 1 for size in sizes if size > 1)
-
-
-def _operations(op: Any) -> Iterable[Any]:
-    for region in op.regions:
-        for block in region.blocks:
-            for inner in block.operations:
-                yield inner.operation
-                yield from _operations(inner.operation)
 
 
 add_identity = Hook("identity")

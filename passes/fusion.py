@@ -43,11 +43,9 @@ from numba_mlir.passes.provenance import Provenance
 from numba_mlir.passes.reductions import has_reductions
 from numba_mlir.passes.rows import contract, fuse_rows
 from numba_mlir.passes.temporaries import remove_unread, stored_allocations
-from numba_mlir.passes.values import constant_int, nested, operations
+from numba_mlir.passes.values import constant_int, has_inner_loop, operations
 from numba_mlir.passes.versions import VERSIONS
 from numba_mlir.passes.views import use_bases
-
-_INNER_LOOPS = frozenset({"scf.for", "scf.while", "scf.parallel"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -303,7 +301,7 @@ class _FunctionFusion:
     def _not_worth_it(self, group: _Group, loop: Loop, between: list[Any]) -> bool:
         if all(_is_harmless(self._summary(op)) for op in between):
             return False
-        if not _has_inner_loop(loop.op) or not any(_has_inner_loop(op) for op in group.ops):
+        if not has_inner_loop(loop.op) or not any(has_inner_loop(op) for op in group.ops):
             return False
         mine = {access.root for access in loop.effects.accesses}
         return not any(access.root in mine for m in group.loops for access in m.effects.accesses)
@@ -361,7 +359,7 @@ def rows_reason(loops: Sequence[Loop]) -> str | None:
     longer = [loop for loop in loops if loop.full_rank > rank]
     if any(loop.inits for loop in longer):
         return f"{dimensions}, and one is a reduction of the whole array"
-    if not any(loop.full_rank == rank and _has_inner_loop(loop.op) for loop in loops):
+    if not any(loop.full_rank == rank and has_inner_loop(loop.op) for loop in loops):
         return dimensions
     *others, last = loops
     mine = {access.root for access in last.effects.accesses}
@@ -377,10 +375,6 @@ def _bounds_differ(first: Loop, second: Loop, equal: Equalities) -> str | None:
     if equal.equal(first.lower, second.lower) and equal.equal(first.upper, second.upper):
         return None
     return "their bounds differ, or are not known to be equal"
-
-
-def _has_inner_loop(op: Any) -> bool:
-    return any(child.name in _INNER_LOOPS for child in nested(op))
 
 
 def _is_harmless(effects: Effects) -> bool:

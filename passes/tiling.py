@@ -33,11 +33,10 @@ from numba_mlir.passes.machine import Machine, this_machine
 from numba_mlir.passes.merge import all_disjoint
 from numba_mlir.passes.nests import Nest, Refused, read_nest
 from numba_mlir.passes.provenance import Provenance
-from numba_mlir.passes.values import constant_int, nested, operations
+from numba_mlir.passes.values import constant_int, has_inner_loop, operations
 
 #: nests with fewer iterations are left alone where that is known
 SMALL = 4096
-_LOOPS = frozenset({"scf.for", "scf.while", "scf.parallel"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +108,7 @@ def _outermost(op: Any) -> list[Any]:
 def _is_interesting(op: Any) -> bool:
     """Whether a user would expect something here: inner loops or several indices."""
     several = len(op.regions[0].blocks[0].arguments) > 1
-    return several or any(child.name in _LOOPS for child in nested(op))
+    return several or has_inner_loop(op)
 
 
 def _refuse_small(nest: Nest) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from numba_mlir import mlir
 from numba_mlir.passes.base import location_name, source_position
 
+_LOOPS = frozenset({"scf.for", "scf.while", "scf.parallel"})
+
 
 def operations(block: Any) -> list[Any]:
     """The operations of a block, terminator included."""
@@ -21,6 +23,11 @@ def nested(op: Any) -> Iterator[Any]:
             for child in block.operations:
                 yield child.operation
                 yield from nested(child.operation)
+
+
+def has_inner_loop(op: Any) -> bool:
+    """Whether there is a loop inside ``op``."""
+    return any(child.name in _LOOPS for child in nested(op))
 
 
 def owner(value: Any) -> Any | None:
