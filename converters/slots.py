@@ -18,7 +18,8 @@ class Slot:
     as an MLIR ``index`` that is known not to be negative; ``deferred`` the name of a value
     that is made when something uses it (``value`` is None until then); ``sizes`` those of an
     array as index values (None where one is not known); ``view`` the array and the index
-    that a view was made from.
+    that a view was made from; ``implied`` what a truth value says about sizes (see
+    `sizefacts`).
     """
 
     type: Any
@@ -29,6 +30,7 @@ class Slot:
     deferred: tuple[Any, Env] | None = None
     sizes: tuple[Any, ...] | None = None
     view: tuple[Any, Any] | None = None
+    implied: Any = None
 
     def with_type(self, numba_type: Any, value: Any) -> Slot:
         return replace(self, type=numba_type, value=value)

@@ -13,7 +13,7 @@ from typing import Any
 from numba.core import ir, types
 from numba.parfors.parfor import Parfor
 
-from numba_mlir.converters import arithmetic, arrays, calls
+from numba_mlir.converters import arithmetic, arrays, calls, sizefacts
 from numba_mlir.converters.frame import Frame
 from numba_mlir.converters.operands import names_read
 from numba_mlir.converters.slots import MISSING, Env, Slot
@@ -29,8 +29,8 @@ def convert(frame: Frame, env: Env, stmt: Any) -> None:
     name = stmt.target.name if isinstance(stmt, ir.Assign) else None
     with frame.location(stmt.loc, name):
         if frame.stage is not None and frame.stage(frame, env, stmt):
-            return
-        if isinstance(stmt, ir.Assign):
+            pass
+        elif isinstance(stmt, ir.Assign):
             _assign(frame, env, stmt)
         elif isinstance(stmt, Parfor):
             frame.import_parfor(frame, env, stmt)
@@ -41,6 +41,8 @@ def convert(frame: Frame, env: Env, stmt: Any) -> None:
             raise UnsupportedConstruct("a with or try block", stmt.loc)
         elif not isinstance(stmt, ir.Del):
             _keep(frame, env, stmt)
+        if isinstance(stmt, ir.Assign) and isinstance(stmt.value, ir.Expr):
+            sizefacts.learn(frame, env, stmt)
 
 
 def _keep(frame: Frame, env: Env, stmt: Any, **flags: Any) -> None:

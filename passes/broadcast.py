@@ -9,7 +9,8 @@ Array statements come as loops over the common shape of their operands
 3. that a size which is a loop's bound needs no test:
    ``select(n == 1, 0, i)`` is i where i < n;
 4. that a check of shapes holds, because it was made before or the sizes are the same;
-5. arrays that cannot overlap the target of an assignment (``numba.unaliased``).
+5. sizes that the program has compared itself, ``assert a.shape == b.shape`` (`facts`);
+6. arrays that cannot overlap the target of an assignment (``numba.unaliased``).
 
 What stays is one test in front of each loop for each size that may be 1 (`masks`: in which
 form), one check of the shapes, and a copy of an operand that overlaps what is written.
@@ -24,6 +25,7 @@ from typing import Any, ClassVar
 from numba_mlir import mlir
 from numba_mlir.passes.base import MLIRPass, PassResult, Remark
 from numba_mlir.passes.effects import Access, summarise
+from numba_mlir.passes.facts import use_known_sizes
 from numba_mlir.passes.keys import dominators
 from numba_mlir.passes.masks import LIMIT, SLOW_LIMIT, mask_tests
 from numba_mlir.passes.provenance import Provenance
@@ -78,6 +80,7 @@ class Broadcast(MLIRPass):
                 if op.name == "func.func":
                     _separate_arrays(op)
                     _look_through_windows(op)
+                    use_known_sizes(op)
                     _Shapes().function(op)
                     _drop_tests(op)
                     if self.versions:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from numba_mlir.passes.keys import ASSERT
+from numba_mlir.passes.keys import ASSERT, is_known
 from numba_mlir.passes.provenance import Provenance, Reach, Root
 from numba_mlir.passes.values import constant_int, is_memref, nested, owner
 from numba_mlir.passes.views import VIEW_OPS, view_base, whole_base
@@ -111,6 +111,8 @@ def _add(effects: Effects, op: Any, provenance: Provenance, local: set[Any]) -> 
         _access(effects, op, op.operands[0], tuple(op.operands)[1:], False, provenance, local)
     elif name == "memref.store":
         _access(effects, op, op.operands[1], tuple(op.operands)[2:], True, provenance, local)
+    elif is_known(op):
+        return
     elif name in CHECKS or (name == STATEMENT and "raises" in op.attributes) or may_trap(op):
         effects.checks.append(op)
     elif name == "numba.unaliased":  # copies its first operand where it overlaps the second

@@ -141,6 +141,11 @@ def asserts_in(block: Any) -> list[Any]:
     return [op.operation for op in block.operations if op.operation.name == ASSERT]
 
 
+def is_known(op: Any) -> bool:
+    """Whether ``op`` says that sizes are equal without testing it: a fact, and no code."""
+    return op.name == ASSERT and "known" in op.attributes
+
+
 ASSERT = "numba.assert_equal"
 
-__all__ = ["ASSERT", "Equalities", "Key", "asserts_in", "dimension", "dominators"]
+__all__ = ["ASSERT", "Equalities", "Key", "asserts_in", "dimension", "dominators", "is_known"]

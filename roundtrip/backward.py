@@ -15,6 +15,7 @@ from numba.core.typing import signature
 from numba.parfors.array_analysis import assert_equiv
 from numba.parfors.parfor import Parfor
 
+from numba_mlir.converters import sizefacts
 from numba_mlir.converters.overlap import disjoint
 from numba_mlir.roundtrip import parallel_export, restore, shapes_export
 from numba_mlir.roundtrip.exporter import Exporter
@@ -309,6 +310,8 @@ def _index_cast(ex: Exporter, op: Any) -> None:
 
 # -- the numba dialect -------------------------------------------------------------
 def _assert_equal(ex: Exporter, op: Any) -> None:
+    if sizefacts.KNOWN in op.attributes:
+        return
     emit = ex.emit
     text = op.attributes["message"].value
     literal = types.literal(text)

@@ -12,6 +12,7 @@ have no structured form.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 from numba.core import ir
 
 from numba_mlir import mlir
-from numba_mlir.converters import build, statements
+from numba_mlir.converters import build, sizefacts, statements
 from numba_mlir.converters.frame import Frame
 from numba_mlir.converters.operands import names_read
 from numba_mlir.converters.slots import Env, Slot
@@ -111,6 +112,7 @@ class CfgImporter:
         if exit_label is not None:
             self.graph[exit_label] = []
         self.idom = graph.immediate_dominators(self.graph, START)
+        self.ways = Counter(target for targets in self.graph.values() for target in targets)
         self.params = self._place_params()
         self.mlir_blocks: dict[int, Any] = {}
         self.envs: dict[int, Env] = {}
@@ -183,6 +185,8 @@ class CfgImporter:
             yes, no = (self._operands(env, t) for t in (last.truebr, last.falsebr))
             targets = self.mlir_blocks[last.truebr], self.mlir_blocks[last.falsebr]
             mlir.cf.CondBranchOp(condition, yes, no, *targets)
+            if last.truebr != last.falsebr:
+                self._tell_sizes(env.get(last.cond.name), last)
         elif isinstance(last, ir.Return):
             build.op("func.return", [frame.use(env, last.value.name).value])
         elif isinstance(last, (ir.Raise, ir.StaticRaise, ir.DynamicRaise)):
@@ -190,6 +194,12 @@ class CfgImporter:
             build.op("ub.unreachable")
         else:
             raise UnsupportedConstruct(f"{type(last).__name__} at the end of a block", last.loc)
+
+    def _tell_sizes(self, slot: Slot | None, branch: Any) -> None:
+        """Note what the condition of a branch says in blocks that have no other way to them."""
+        for target, value in ((branch.truebr, True), (branch.falsebr, False)):
+            if self.ways[target] == 1:
+                sizefacts.tell(slot, self.mlir_blocks[target], value)
 
     def _operands(self, env: Env, target: int) -> list[Any]:
         return [self.frame.use(env, name).value for name in self.params[target]]
