@@ -18,6 +18,7 @@ from numba_mlir.converters import (
     allocations,
     arrayexprs,
     arrays,
+    axes,
     build,
     calls,
     elementwise,
@@ -82,6 +83,10 @@ class ArrayStage:
             return True
         if not isinstance(stmt, ir.Assign) or not isinstance(stmt.value, ir.Expr):
             return False
+        if isinstance(frame.type_of(stmt.target.name), types.Array) and axes.convert(
+            frame, env, stmt
+        ):
+            return True
         rule = _RULES.get(stmt.value.op)
         if isinstance(frame.type_of(stmt.target.name), types.BoundFunction):
             rule = _method
@@ -152,7 +157,7 @@ def _inplace(stage: ArrayStage, frame: Frame, env: Env, stmt: Any) -> None:
 
 def _number(stage: ArrayStage, frame: Frame, env: Env, stmt: Any) -> None:
     """Operators on numbers and other things."""
-    keep(frame, env, stmt, pure=calls.is_pure_operator(frame, env, stmt.value))
+    keep(frame, env, stmt, **calls.operator_flags(frame, env, stmt.value))
 
 
 def _call(stage: ArrayStage, frame: Frame, env: Env, stmt: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -186,9 +187,23 @@ def is_number_operator(frame: Frame, env: Env, expr: Any) -> bool:
     return all(frame.scalar(env.get(v.name)) is not None for v in operands)
 
 
-def is_pure_operator(frame: Frame, env: Env, expr: Any) -> bool:
-    """An operator on numbers that is kept and cannot raise under this error model."""
-    return frame.error_model == "numpy" and is_number_operator(frame, env, expr)
+def operator_flags(frame: Frame, env: Env, expr: Any) -> dict[str, bool]:
+    """Flags of an operator that is kept: ``pure``, or ``raises`` where it does nothing else.
+
+    Under the "python" error model a division may raise, and integer powers always may.
+    """
+    if not is_number_operator(frame, env, expr):
+        return {}
+    fn = expr.immutable_fn if expr.op == "inplace_binop" else expr.fn
+    pure = frame.error_model == "numpy" or fn in _NEVER_RAISE
+    return {"pure": pure, "raises": not pure}
+
+
+_NEVER_RAISE = frozenset(
+    {operator.add, operator.sub, operator.mul, operator.neg, operator.pos, operator.invert}
+    | {operator.not_, operator.and_, operator.or_, operator.xor}
+    | {operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne}
+)
 
 
 def _is_number(numba_type: Any) -> bool:

@@ -144,8 +144,7 @@ def _purity(frame: Frame, env: Env, value: Any) -> dict[str, Any]:
     if value.op == "exhaust_iter":
         return {"pure": isinstance(frame.type_of(value.value.name), types.BaseTuple)}
     if value.op in ("binop", "inplace_binop", "unary"):
-        pure = calls.is_pure_operator(frame, env, value)
-        return {"pure": pure, "raises": not pure and calls.is_number_operator(frame, env, value)}
+        return calls.operator_flags(frame, env, value)
     if value.op == "call":
         return {"pure": calls.is_pure_call(frame, env, value)}
     return {}
