@@ -25,6 +25,7 @@ from numba_mlir.converters import (
     reduction_calls,
     reduction_loops,
     statements,
+    stencil_kernels,
     trees,
     views,
 )
@@ -32,6 +33,7 @@ from numba_mlir.converters.arrayexprs import Refused
 from numba_mlir.converters.frame import Frame
 from numba_mlir.converters.operands import names_read
 from numba_mlir.converters.slots import MISSING, Env, Slot
+from numba_mlir.converters.stencils import Stencils
 
 #: a statement that stayed as it is: its location, and why
 Refusal = tuple[Any, str]
@@ -53,6 +55,8 @@ def is_candidate(stmt: Any, typemap: Any) -> bool:
         return False
     if stmt.value.op == "call":
         callee = typemap[stmt.value.func.name]
+        if stencil_kernels.function_of(callee) is not None:
+            return True
         return isinstance(callee, types.Function) and _is_array_function(callee.typing_key)
     return stmt.value.op in ("arrayexpr", "inplace_binop")
 
@@ -71,7 +75,8 @@ def _is_array_function(function: Any) -> bool:
 class ArrayStage:
     """Converts a statement before the common rules do; collects what was refused."""
 
-    def __init__(self) -> None:
+    def __init__(self, stencils: Stencils | None = None) -> None:
+        self.stencils = stencils
         self.refusals: list[Refusal] = []
         self.loops = 0
 
@@ -169,6 +174,9 @@ def _call(stage: ArrayStage, frame: Frame, env: Env, stmt: Any) -> None:
         if reduction is not None:
             stage.statement(frame, env, stmt, functools.partial(_reduced, reduction))
             return
+        if stencil_kernels.function_of(frame.type_of(stmt.value.func.name)) is not None:
+            stage.statement(frame, env, stmt, functools.partial(_stencil, stage, key))
+            return
         rule: Any = {np.where: arrayexprs.where, np.clip: arrayexprs.clip}.get(key)
         if rule is None:
             stage.statement(
@@ -201,6 +209,15 @@ def _call(stage: ArrayStage, frame: Frame, env: Env, stmt: Any) -> None:
         parts = [env.get(arg.name) for arg in stmt.value.args]
         if all(part is not None and part.python is not MISSING for part in parts):
             _learn(env, stmt, python=slice(*(part.python for part in parts if part is not None)))
+
+
+def _stencil(
+    stage: ArrayStage, function: Any, frame: Frame, env: Env, stmt: Any, wanted: Any
+) -> Slot:
+    """The call of a function that ``numba.stencil`` made"""
+    if stage.stencils is None:
+        raise Refused("a stencil")
+    return stage.stencils.call(function, frame, env, stmt, wanted)
 
 
 def _reduced(reduction: Any, frame: Frame, env: Env, stmt: Any, wanted: Any) -> Slot:

@@ -15,9 +15,13 @@ class Mark:
         self._block = mlir.ir.InsertionPoint.current.block
         self._count = len(self._block.operations)
 
+    def behind(self) -> list[Any]:
+        """What was built here since the mark was made."""
+        return [op.operation for op in list(self._block.operations)[self._count :]]
+
     def erase_behind(self) -> None:
         """Erase what was built here since the mark was made."""
-        for operation in reversed(list(self._block.operations)[self._count :]):
+        for operation in reversed(self.behind()):
             operation.erase()
 
 

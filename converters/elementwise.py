@@ -110,8 +110,15 @@ def check_fits(
     broadcasting.emit(Rule(kind, ranks, order), all_sizes)
 
 
-def loop(frame: Frame, bounds: Sequence[Any], body: Callable[[Sequence[Any]], bool]) -> bool:
-    """``scf.parallel`` over all indices below ``bounds``; without bounds the body itself.
+def loop(
+    frame: Frame,
+    bounds: Sequence[Any],
+    body: Callable[[Sequence[Any]], bool],
+    lower: Sequence[Any] | None = None,
+) -> bool:
+    """``scf.parallel`` over all indices from ``lower`` (zeros) to ``bounds``, not included.
+
+    Without bounds the body itself.
 
     ``body`` says whether it could be built; the caller erases what was built if not.
     """
@@ -122,7 +129,7 @@ def loop(frame: Frame, bounds: Sequence[Any], body: Callable[[Sequence[Any]], bo
     zero, one = frame.index_constant(0), frame.index_constant(1)
     made = build.op(
         "scf.parallel",
-        [*[zero] * rank, *bounds, *[one] * rank],
+        [*(lower or [zero] * rank), *bounds, *[one] * rank],
         (),
         {"operandSegmentSizes": ir.DenseI32ArrayAttr.get([rank, rank, rank, 0])},
         regions=1,

@@ -37,9 +37,11 @@ class ArrayRoundTrip(RoundTrip):
 
     def imported(self, state: Any) -> Imported:
         from numba_mlir.converters.arraystage import ArrayStage
+        from numba_mlir.converters.stencils import Stencils
         from numba_mlir.roundtrip.importer import import_function
+        from numba_mlir.roundtrip.regions import import_body
 
-        stage = ArrayStage()
+        stage = ArrayStage(Stencils(import_body, state.flags.auto_parallel.enabled))
         imported = import_function(state, stage)
         imported.converted = stage.loops
         imported.kept = stage.refusals

@@ -219,6 +219,14 @@ def condition_value(frame: Frame, env: Env, branch: Any) -> Any:
 
 
 # -- structured bodies ---------------------------------------------------------
+def import_body(
+    frame: Frame, env: Env, blocks: Mapping[int, Any], live_at_exit: frozenset[str]
+) -> None:
+    """Import blocks that end in one without a terminator into the current MLIR block."""
+    body = BlockSet(frame.accesses, blocks, min(blocks), live_at_exit)
+    StructuredImporter(frame, body).run(env)
+
+
 class StructuredImporter:
     """Imports the loop body of a Parfor into one MLIR block."""
 
