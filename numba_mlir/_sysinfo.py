@@ -68,11 +68,11 @@ def _mlir() -> Iterator[tuple[str, str]]:
 
 def _passes() -> Iterator[tuple[str, str]]:
     from numba_mlir.roundtrip.flags import FLAGS
-    from numba_mlir.roundtrip.pipeline import PASSES
+    from numba_mlir.roundtrip.pipeline import STAGES
 
     for flag in FLAGS.values():
         if flag.stage is not None:
-            yield flag.name, "available" if flag.stage in PASSES else "not in this version"
+            yield flag.name, "available" if flag.stage in STAGES else "not in this version"
 
 
 def _variables() -> Iterator[tuple[str, str]]:

@@ -72,7 +72,7 @@ class RoundTrip(FunctionPass):
         for one in passes:
             if not one.applies(module):
                 continue
-            with _translated_errors(state, f"the pass {one.name!r}"), record.timed(one.name):
+            with translated_errors(state, f"the pass {one.name!r}"), record.timed(one.name):
                 result = one.run(module)
                 if result.modified:
                     module.operation.verify()
@@ -91,7 +91,7 @@ class RoundTrip(FunctionPass):
         A loop that stays as it is (one opaque operation in the module) is a remark.
         """
         try:
-            with _translated_errors(state, "the import"), record.timed("import"):
+            with translated_errors(state, "the import"), record.timed("import"):
                 imported = self.imported(state)
                 imported.module.operation.verify()
         except UnsupportedConstruct as refusal:
@@ -117,7 +117,7 @@ class RoundTrip(FunctionPass):
         """Replace the function by what the module says."""
         from numba_mlir.roundtrip.exporter import export_function
 
-        with _translated_errors(state, "the export"), record.timed("export"):
+        with translated_errors(state, "the export"), record.timed("export"):
             export_function(imported, state)
 
     def _is_strict(self, state: Any) -> bool:
@@ -133,7 +133,7 @@ def switch_off_numba_fusion(state: Any) -> None:
 
 
 @contextlib.contextmanager
-def _translated_errors(state: Any, step: str) -> Iterator[None]:
+def translated_errors(state: Any, step: str) -> Iterator[None]:
     """Errors that leave the block tell ``step``, the function and the user's line.
 
     MLIR's own errors become VerificationError with its diagnostics; anything that is

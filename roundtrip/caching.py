@@ -25,6 +25,7 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataC
 from numba.core.errors import NumbaWarning
 
 from numba_mlir import config, mlir
+from numba_mlir.roundtrip import vectormath
 
 DISTRIBUTION = "numba-mlir-roundtrip"
 #: the packages whose sources decide about the code that is made
@@ -128,6 +129,7 @@ def identity_of(
         f"numba {numba.__version__}",
         package_version(),
         mlir.version(),
+        vectormath.identity(),
     )
 
 

@@ -24,7 +24,7 @@ from numba_mlir.roundtrip.checking import Checker
 from numba_mlir.roundtrip.diagnostics import Diagnostics, Report, show
 from numba_mlir.roundtrip.flags import PREFIX, MLIRTargetOptions, select, with_mlir_flags
 from numba_mlir.roundtrip.instruments import record_of
-from numba_mlir.roundtrip.pipeline import PASSES, compiler_class
+from numba_mlir.roundtrip.pipeline import STAGES, compiler_class
 
 
 class MLIRTarget(CPUTarget):
@@ -74,7 +74,7 @@ class MLIRDispatcher(CPUDispatcher):
             self.targetdescr,
             self.targetoptions,
             self.locals,
-            compiler_class(select(self.targetoptions, PASSES), pipeline_class),  # pyright: ignore[reportArgumentType]
+            compiler_class(select(self.targetoptions, STAGES), pipeline_class),  # pyright: ignore[reportArgumentType]
         )
 
     def enable_caching(self) -> None:
@@ -240,5 +240,5 @@ def njit(*args: Any, **options: Any) -> Any:
 
 def _target_for(options: Mapping[str, Any]) -> str:
     """The target whose dispatcher has these options; wrong flags raise here."""
-    select(options, PASSES)
+    select(options, STAGES)
     return _CHECKED_TARGET if options.get("mlir_check") else _TARGET

@@ -77,8 +77,9 @@ FLAGS: dict[str, Flag] = {
         Flag("mlir_fusion", _is_bool, _BOOL, "fuse loops, remove temporaries", "fusion"),
         Flag("mlir_tiling", _is_tile, _TILES, "cut loops into blocks", "tiling", preset=False),
         Flag("mlir_gpu", _is_gpu, f"{_BOOL}, 'sycl' or 'cuda'", "offload loops", "gpu"),
-        Flag("mlir_codegen", _is_bool, _BOOL, "machine code by MLIR", "codegen"),
+        Flag("mlir_codegen", _is_bool, _BOOL, "machine code by MLIR", "codegen", preset=False),
         Flag("mlir_strict", _is_bool, _BOOL, "a refused function or loop is an error"),
+        Flag("mlir_precise", _is_bool, _BOOL, "no vector versions of exp, sin and the like"),
         Flag("mlir_check", _is_bool, _BOOL, "compare first calls with plain Numba"),
     )
 }
@@ -90,6 +91,7 @@ class Selection:
 
     passes: tuple[tuple[str, Any], ...] = ()
     strict: bool = False
+    precise: bool = False
 
     def value(self, stage: str) -> Any:
         """The value of the flag of ``stage``; False when the pass is not wanted."""
@@ -116,7 +118,8 @@ def select(given: Mapping[str, Any], available: Collection[str]) -> Selection:
             for stage, flag in stages.items()
             if flag.preset and stage in available and values.get(flag.name, True)
         }
-    return Selection(tuple(chosen.items()), values.get("mlir_strict", False))
+    strict, precise = (values.get(name, False) for name in ("mlir_strict", "mlir_precise"))
+    return Selection(tuple(chosen.items()), strict, precise)
 
 
 def _checked(given: Mapping[str, Any]) -> dict[str, Any]:

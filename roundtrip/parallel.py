@@ -80,6 +80,12 @@ class ParforImporter:
         convert_statements(
             frame, env, parfor.init_block.body, live_after | body_reads | before | bounds_names
         )
+        return [*before, *self.import_loop(frame, env, parfor, live_after)]
+
+    def import_loop(
+        self, frame: Frame, env: Env, parfor: Any, live_after: frozenset[str]
+    ) -> dict[str, str]:
+        """Import without the init block; returns the kinds of the reductions by variable."""
         assigned = frame.accesses.assigned(parfor)
         live = frame.accesses.body_liveness(parfor, frozenset(assigned & live_after))
         carried = assigned & live[min(parfor.loop_body)]
@@ -94,7 +100,7 @@ class ParforImporter:
             what = beyond_numba(frame, env, parfor, name, kind)
             if what is not None:
                 frame.repairs.append((frame.user_line or parfor.loc, what))
-        return [*before, *kinds]
+        return kinds
 
     def _loop(self, frame: Frame, env: Env, parfor: Any, kinds: dict[str, str]) -> None:
         lower, upper, not_negative = self._bounds(frame, env, parfor)

@@ -15,11 +15,13 @@ from numba.core.typed_passes import (
     NopythonRewrites,
     NopythonTypeInference,
     ParforFusionPass,
+    ParforPreLoweringPass,
 )
 
 from numba_mlir.passes.base import MLIRPass
 from numba_mlir.roundtrip.adapter import RoundTrip, pass_class, switch_off_numba_fusion
 from numba_mlir.roundtrip.arrays_adapter import array_pass_class
+from numba_mlir.roundtrip.codegen import codegen_class
 from numba_mlir.roundtrip.flags import Selection, TileSizes, select
 
 
@@ -73,6 +75,8 @@ PASSES: dict[str, Callable[[Any], MLIRPass]] = {
     "fusion": _fusion,
     "tiling": _tiling,
 }
+#: stages of this version; Codegen leaves Numba's IR as it is and so is no pass over modules
+STAGES = (*PASSES, "codegen")
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,11 @@ def add_passes(pm: PassManager, state: Any, selection: Selection) -> None:
         _type_reductions(pm)
     for step in steps:
         pm.add_pass_after(step.pass_class(selection.strict), step.behind)
+    if selection.value("codegen") and _has(pm, ParforPreLoweringPass):
+        # Last: behind it, nothing may change the loops.  In front of ParforPreLoweringPass the
+        # reduction variables of Parfors are not known yet.
+        made = codegen_class(selection.strict, selection.precise)
+        pm.add_pass_after(made, ParforPreLoweringPass)
     if _has(pm, ParforFusionPass) and selection.value("fusion"):
         # Numba's own pass would fuse first, by rules of its own, and hide loops from ours.
         switch_off_numba_fusion(state)
@@ -143,8 +152,6 @@ def _parallel(pm: PassManager, selection: Selection) -> list[Step]:
         # Behind ParforFusionPass even so: its two rounds of simplify() remove the dead
         # iterators of prange loops, which stand between loops that can be fused.
         steps.append(Step(tuple(loops), ParforFusionPass))
-
-    # Codegen goes behind ParforPreLoweringPass, where params and redvars of Parfors are set.
     return steps
 
 
@@ -197,6 +204,7 @@ def pipeline(
     codegen: bool | None = None,
     identity: bool | str | None = None,
     strict: bool = False,
+    precise: bool = False,
 ) -> type[CompilerBase]:
     """A compiler class for stock ``numba.njit(parallel=True, pipeline_class=...)``.
 
@@ -217,7 +225,8 @@ def pipeline(
         "mlir_identity": identity,
     }
     flags = {name: value for name, value in given.items() if value is not None}
-    return compiler_class(select({**flags, "mlir_strict": strict}, PASSES))
+    options = {**flags, "mlir_strict": strict, "mlir_precise": precise}
+    return compiler_class(select(options, STAGES))
 
 
 @functools.cache
@@ -236,13 +245,14 @@ _NAME = "MLIRCompiler_"
 
 
 def _encode(selection: Selection) -> str:
-    return _NAME + repr({**dict(selection.passes), "strict": selection.strict})
+    options = {"strict": selection.strict} | ({"precise": True} if selection.precise else {})
+    return _NAME + repr({**dict(selection.passes), **options})
 
 
 def __getattr__(name: str) -> Any:
     if name.startswith(_NAME):
         values = ast.literal_eval(name.removeprefix(_NAME))
-        strict = values.pop("strict")
-        if values.keys() <= PASSES.keys():
-            return compiler_class(Selection(tuple(values.items()), strict))
+        strict, precise = values.pop("strict"), values.pop("precise", False)
+        if values.keys() <= set(STAGES):
+            return compiler_class(Selection(tuple(values.items()), strict, precise))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -321,8 +321,8 @@ def test_pipeline_follows_the_preset_rule() -> None:
     assert numba_mlir.pipeline(tiling=(64, 64)) is not numba_mlir.pipeline(tiling=True)
     with pytest.raises(errors.InvalidFlagError, match="mlir_tiling must be"):
         numba_mlir.pipeline(tiling=64)  # pyright: ignore
-    with pytest.raises(errors.InvalidFlagError, match="mlir_codegen: this version"):
-        numba_mlir.pipeline(codegen=True)
+    with pytest.raises(errors.InvalidFlagError, match="mlir_gpu: this version"):
+        numba_mlir.pipeline(gpu=True)
     with pytest.raises(errors.InvalidFlagError, match="mlir_fusion must be"):
         numba_mlir.pipeline(fusion="yes")  # pyright: ignore
     with pytest.raises(TypeError):
@@ -330,7 +330,8 @@ def test_pipeline_follows_the_preset_rule() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"fusion": False}, {"identity": "exact", "fusion": True, "strict": True}]
+    "options",
+    [{}, {"codegen": True, "precise": True}, {"identity": "exact", "fusion": True, "strict": True}],
 )
 @pytest.mark.parametrize("pickler", [pickle, cloudpickle])
 def test_pipeline_classes_are_pickled_by_their_options(pickler: Any, options: Any) -> None:
@@ -349,7 +350,7 @@ def test_unknown_names_of_the_module_are_attribute_errors() -> None:
     from importlib import import_module
 
     module = import_module("numba_mlir.roundtrip.pipeline")
-    for name in ("Nothing", "MLIRCompiler_{'codegen': True, 'strict': False}"):
+    for name in ("Nothing", "MLIRCompiler_{'gpu': True, 'strict': False}"):
         with pytest.raises(AttributeError):
             getattr(module, name)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from compare import names, same
 from corpus_dtypes import DTYPES
 from corpus_functions import FUNCTIONS
 from corpus_loops import LOOPS
@@ -16,25 +17,6 @@ from numba_mlir import njit
 MODES = ["exact", True]
 #: functions without loops of Numba's own library, which clean-up would see most of
 CLEANED = ["scalars", "several_returns", "stencil"]
-
-
-def same(found: Any, expected: Any, where: str = "result") -> None:
-    """Equal up to the order of floating-point sums; arrays have equal dtypes as well."""
-    if isinstance(expected, tuple):
-        assert len(found) == len(expected), where
-        for i, pair in enumerate(zip(found, expected, strict=True)):
-            same(*pair, f"{where}[{i}]")
-    elif isinstance(expected, np.ndarray):
-        assert (found.dtype, found.shape) == (expected.dtype, expected.shape), where
-        if expected.dtype.kind in "fc":
-            tolerance = 1e-5 if expected.dtype.itemsize == 4 or expected.dtype == "c8" else 1e-13
-            np.testing.assert_allclose(found, expected, rtol=tolerance, err_msg=where)
-        else:
-            np.testing.assert_array_equal(found, expected, where)
-    elif isinstance(expected, (float, complex, np.inexact)):
-        np.testing.assert_allclose(found, expected, rtol=1e-6, err_msg=where)
-    else:
-        assert found == expected, where
 
 
 def compare(function: Any, make: Any, mode: Any) -> Any:
@@ -50,10 +32,6 @@ def compare(function: Any, make: Any, mode: Any) -> Any:
     (record,) = (cres.metadata["mlir"] for cres in compiled.overloads.values())
     assert not record.refusals
     return record
-
-
-def names(cases: list[Any]) -> list[str]:
-    return [function.__name__ for function, *_ in cases]
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -1,0 +1,127 @@
+"""Functions of the C library: ``math`` operations as calls that LLVM can make vectors of.
+
+LLVM's vectoriser takes a call of ``exp`` for eight numbers where the declaration of ``exp``
+names a function that does so, in the attribute "vector-function-abi-variant" (the names are
+those of the Vector Function ABI of the processor, which `variants` gets from its caller).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from numba_mlir import mlir
+from numba_mlir.passes.values import nested
+
+#: ``math`` operation -> name for float64; that for float32 has an f behind it
+FUNCTIONS: dict[str, str] = {"math.powf": "pow", "math.fpowi": "pow"} | {
+    f"math.{name}": name
+    for name in (
+        "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "erf",
+        "erfc", "exp", "exp2", "expm1", "log", "log10", "log1p", "log2", "sin", "sinh", "tan",
+        "tanh",
+    )
+}  # fmt: skip
+
+#: what does not read or write memory; errno is nobody's here, as in Numba
+_PURE = (
+    "#llvm.memory_effects<other = none, argMem = none, inaccessibleMem = none, "
+    "errnoMem = none, targetMem0 = none, targetMem1 = none>"
+)
+
+
+def call(name: str, operands: Sequence[Any]) -> Any:
+    """``name`` (that of the float64 function) of ``operands``, at the insertion point."""
+    ir, (first, *_) = mlir.ir, operands
+    symbol = name if str(first.type) == "f64" else name + "f"
+    attributes = {
+        "callee": ir.FlatSymbolRefAttr.get(symbol),
+        "operandSegmentSizes": ir.DenseI32ArrayAttr.get([len(operands), 0]),
+        "op_bundle_sizes": ir.DenseI32ArrayAttr.get([]),
+    }
+    return ir.Operation.create("llvm.call", [first.type], list(operands), attributes).results[0]
+
+
+def call_library(module: Any) -> None:
+    """Replace the operations of `FUNCTIONS` and declare every function that is called."""
+    for op in list(nested(module.operation)):
+        name = FUNCTIONS.get(op.name)
+        if name is None:
+            continue
+        with op.location, mlir.ir.InsertionPoint(op):
+            value = call(name, _floats(op))
+            if "fastmath" in op.attributes:
+                flags = str(op.attributes["fastmath"]).replace("#arith.", "#llvm.")
+                value.owner.attributes["fastmathFlags"] = mlir.ir.Attribute.parse(flags)
+        op.results[0].replace_all_uses_with(value)
+        op.erase()
+    _declare(module)
+
+
+def _floats(op: Any) -> list[Any]:
+    """The operands; ``math.fpowi`` has an integer exponent."""
+    base, *others = op.operands
+    if op.name == "math.fpowi":
+        others = [mlir.arith.sitofp(base.type, others[0])]
+    return [base, *others]
+
+
+def declared(module: Any) -> list[str]:
+    """The symbols of functions that are declared only."""
+    functions = (op.operation for op in module.body.operations)
+    return [
+        mlir.ir.StringAttr(op.attributes["sym_name"]).value
+        for op in functions
+        if op.name == "llvm.func" and not len(op.regions[0].blocks)
+    ]
+
+
+def _declare(module: Any) -> None:
+    ir = mlir.ir
+    calls = (op for op in nested(module.operation) if op.name == "llvm.call")
+    called = {ir.FlatSymbolRefAttr(op.attributes["callee"]).value: op for op in calls}
+    with ir.InsertionPoint.at_block_begin(module.body), ir.Location.unknown():
+        for symbol, op in called.items():
+            types = ", ".join(str(value.type) for value in op.operands)
+            kind = ir.Type.parse(f"!llvm.func<{op.results[0].type} ({types})>")
+            attributes = {
+                "sym_name": ir.StringAttr.get(symbol),
+                "function_type": ir.TypeAttr.get(kind),
+                "memory_effects": ir.Attribute.parse(_PURE),
+                "no_unwind": ir.UnitAttr.get(),
+                "will_return": ir.UnitAttr.get(),
+                "linkage": ir.Attribute.parse("#llvm.linkage<external>"),
+            }
+            ir.Operation.create("llvm.func", attributes=attributes, regions=1)
+
+
+Variants = Callable[[str], Iterable[tuple[str, str]]]
+"""Symbol of a scalar function -> its vector versions: (mangled ABI name, declaration)."""
+
+
+def with_variants(text: str, symbols: Iterable[str], variants: Variants) -> str:
+    """LLVM IR text in which the declarations of ``symbols`` name their vector versions."""
+    used: list[str] = []
+    lines: list[str] = []
+    for symbol in sorted(symbols):
+        found = list(variants(symbol))
+        if not found:
+            continue
+        names = ",".join(name for name, _ in found)
+        text = _with_attribute(text, symbol, f'"vector-function-abi-variant"="{names}"')
+        lines += [declaration for _, declaration in found]
+        used += [f"ptr @{name[name.index('(') + 1 : -1]}" for name, _ in found]
+    if not used:
+        return text
+    kept = f"[{len(used)} x ptr] [{', '.join(used)}]"
+    lines.append(f'@llvm.compiler.used = appending global {kept}, section "llvm.metadata"')
+    return text + "\n".join(lines) + "\n"
+
+
+def _with_attribute(text: str, symbol: str, attribute: str) -> str:
+    """``attribute`` at the end of the declaration of ``symbol``."""
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        if line.startswith("declare ") and f"@{symbol}(" in line:
+            lines[number] = f"{line} {attribute}"
+    return "\n".join(lines)

@@ -1,0 +1,224 @@
+"""The interchange form to the LLVM dialect, and from there to the text of LLVM IR.
+
+1. Every parallel loop becomes a nest of plain ones; sums of floating-point numbers that may
+   be taken in any order go through blocks (:mod:`.reductions`).
+2. What upstream has no pattern for is rewritten by hand: ``numba.wrap_index``,
+   ``numba.undef``, functions of the C library (:mod:`.libm`), some complex operations.
+3. Upstream's conversions, dialect by dialect.
+
+Translation of a module that has anything else than the LLVM dialect ends the process, so
+`translate` looks at every operation first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numba_mlir import mlir
+from numba_mlir.passes import libm
+from numba_mlir.passes.base import source_position
+from numba_mlir.passes.reductions import Reductions
+from numba_mlir.passes.values import nested
+
+
+class NotLowerable(ValueError):
+    """An operation without a form in the LLVM dialect; ``line`` is the user's."""
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+_CLEAN_UP = "builtin.module(canonicalize,cse)"
+_LOOPS = (
+    "builtin.module(func.func(scf-parallel-for-to-nested-fors),canonicalize,cse,"
+    "loop-invariant-code-motion)"
+)
+_CONVERSIONS = (
+    "builtin.module(convert-scf-to-cf,convert-complex-to-llvm,expand-strided-metadata,"
+    "lower-affine,finalize-memref-to-llvm,convert-math-to-llvm,convert-arith-to-llvm,"
+    "convert-index-to-llvm,convert-ub-to-llvm,convert-cf-to-llvm,convert-func-to-llvm,"
+    "canonicalize,cse,reconcile-unrealized-casts)"
+)
+#: dialects that `_CONVERSIONS` lowers; single operations of others
+_LOWERED = frozenset({"arith", "math", "complex", "memref", "scf", "cf", "index", "func", "ub",
+                      "llvm", "builtin"})  # fmt: skip
+
+
+def lower(module: Any, fastmath: str = "") -> None:
+    """Bring ``module`` into the LLVM dialect, in place.
+
+    ``fastmath`` are flags of ``#arith.fastmath<...>`` for every operation that takes some.
+    Raises NotLowerable, and the bindings' MLIRError where a conversion fails.
+    """
+    with module.context:
+        mlir.run_pipeline(module.operation, _CLEAN_UP)
+        _check_supported(module)
+        _combine_in_any_order(module)
+        Reductions(parallel=False).run(module)
+        mlir.run_pipeline(module.operation, _LOOPS)
+        if fastmath:
+            _set_flags(module, fastmath)
+        for op in list(nested(module.operation)):
+            rule = _RULES.get(op.name)
+            if rule is not None:
+                with op.location, mlir.ir.InsertionPoint(op):
+                    _replace(op, rule(op))
+        libm.call_library(module)
+        mlir.run_pipeline(module.operation, _CONVERSIONS)
+
+
+def translate(module: Any) -> str:
+    """The LLVM IR of a module in the LLVM dialect, as the bindings' LLVM prints it.
+
+    Raises NotLowerable when an operation is of another dialect.
+    """
+    for op in nested(module.operation):
+        if not op.name.startswith("llvm."):
+            raise NotLowerable(f"the operation {op.name} is left over", _line(op))
+    return mlir.llvm.translate_module_to_llvmir(module.operation)
+
+
+def _line(op: Any) -> int | None:
+    return source_position(op.location)[1]
+
+
+def _check_supported(module: Any) -> None:
+    """Every operation has a form in the LLVM dialect, or one of `_RULES`.
+
+    Of several that have none, a statement is named rather than a constant that it reads.
+    """
+    left = [op for op in nested(module.operation) if not _is_supported(op)]
+    left.sort(key=lambda op: "remat" in op.attributes)
+    if left:
+        raise NotLowerable(_what(left[0]), _line(left[0]))
+
+
+def _is_supported(op: Any) -> bool:
+    if op.name == "memref.alloc":
+        return False
+    return op.name in _RULES or op.name.partition(".")[0] in _LOWERED
+
+
+def _what(op: Any) -> str:
+    """The statement behind an operation that was kept."""
+    attributes = op.attributes
+    if op.name == "memref.alloc":
+        return "an array is made in each iteration"
+    if "text" in attributes:
+        return f"the statement {mlir.ir.StringAttr(attributes['text']).value!r} has no MLIR form"
+    if "variable" in attributes:
+        name = mlir.ir.StringAttr(attributes["variable"]).value
+        return f"the variable {name.lstrip('$').split('.')[0]!r} has no MLIR form"
+    return f"the operation {op.name} has no form in LLVM"
+
+
+# -- flags -------------------------------------------------------------------------
+_FREE = {"arith.addf", "arith.mulf"}
+_FLAGGED = frozenset(
+    {f"arith.{name}f" for name in ("add", "sub", "mul", "div", "rem", "neg", "cmp", "maximum",
+                                   "minimum", "maxnum", "minnum")}
+)  # fmt: skip
+
+
+def _combine_in_any_order(module: Any) -> None:
+    """The order of a parallel loop's iterations is free, so that of its reductions is."""
+    flags = mlir.ir.Attribute.parse("#arith.fastmath<reassoc>")
+    for op in nested(module.operation):
+        if op.name == "scf.reduce":
+            for region in op.regions:
+                for step in region.blocks[0].operations:
+                    if step.operation.name in _FREE:
+                        step.operation.attributes["fastmath"] = flags
+
+
+def _set_flags(module: Any, fastmath: str) -> None:
+    flags = mlir.ir.Attribute.parse(f"#arith.fastmath<{fastmath}>")
+    for op in nested(module.operation):
+        if op.name in _FLAGGED or op.name.startswith("math."):
+            op.attributes["fastmath"] = flags
+
+
+# -- operations without a pattern upstream -------------------------------------------
+def _replace(op: Any, value: Any) -> None:
+    op.results[0].replace_all_uses_with(value)
+    op.erase()
+
+
+def _zero(type_: Any) -> Any:
+    ir = mlir.ir
+    text = str(type_)
+    if text.startswith("complex<"):
+        part = ir.ComplexType(type_).element_type
+        return mlir.complex.create_(type_, _zero(part), _zero(part))
+    if text[0] in "fb":
+        return mlir.arith.constant(type_, ir.FloatAttr.get(type_, 0.0))
+    return mlir.arith.constant(type_, ir.IntegerAttr.get(type_, 0))
+
+
+def _undefined(op: Any) -> Any:
+    """Zero, which Numba's variables hold before they are assigned."""
+    kind = op.results[0].type
+    if str(kind).startswith(("!", "memref")):
+        raise NotLowerable("a variable that is not always assigned", _line(op))
+    return _zero(kind)
+
+
+def _wrap_index(op: Any) -> Any:
+    arith, (number, size) = mlir.arith, list(op.operands)
+    index = mlir.ir.IndexType.get()
+    number = arith.index_cast(index, number)
+    negative = arith.cmpi(arith.CmpIPredicate.slt, number, _zero(index))
+    return arith.select(negative, arith.addi(number, size), number)
+
+
+def _clamp(op: Any) -> Any:
+    value, low, high = op.operands
+    return mlir.arith.minimumf(mlir.arith.maximumf(value, low), high)
+
+
+def _parts(value: Any) -> tuple[Any, Any]:
+    return mlir.complex.re(value), mlir.complex.im(value)
+
+
+def _conjugate(op: Any) -> Any:
+    real, imag = _parts(op.operands[0])
+    return mlir.complex.create_(op.results[0].type, real, mlir.arith.negf(imag))
+
+
+def _negative(op: Any) -> Any:
+    parts = map(mlir.arith.negf, _parts(op.operands[0]))
+    return mlir.complex.create_(op.results[0].type, *parts)
+
+
+def _equality(predicate: str, join: str) -> Callable[[Any], Any]:
+    def rule(op: Any) -> Any:
+        arith = mlir.arith
+        pairs = zip(*map(_parts, op.operands), strict=True)
+        tests = (arith.cmpf(getattr(arith.CmpFPredicate, predicate), *pair) for pair in pairs)
+        return getattr(arith, join)(*tests)
+
+    return rule
+
+
+def _complex_libm(name: str, swapped: bool) -> Callable[[Any], Any]:
+    def rule(op: Any) -> Any:
+        parts = _parts(op.operands[0])
+        return libm.call(name, parts[::-1] if swapped else parts)
+
+    return rule
+
+
+#: operation -> its value built from others, at the operation
+_RULES: dict[str, Callable[[Any], Any]] = {
+    "numba.undef": _undefined,
+    "numba.wrap_index": _wrap_index,
+    "math.clampf": _clamp,
+    "complex.conj": _conjugate,
+    "complex.neg": _negative,
+    "complex.eq": _equality("OEQ", "andi"),
+    "complex.neq": _equality("UNE", "ori"),
+    "complex.abs": _complex_libm("hypot", swapped=False),
+    "complex.angle": _complex_libm("atan2", swapped=True),
+}

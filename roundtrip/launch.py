@@ -1,0 +1,308 @@
+"""Running a kernel over all of its iteration space: boxes, threads, reductions.
+
+The function ``body`` of a kernel runs one box of the iteration space.  Here are the functions
+around it, in LLVM IR:
+
+* ``worker`` runs boxes ``first <= k < first + count``, as Numba's threading layer calls it;
+* ``driver`` is what Numba's code calls: it cuts the space into boxes, gives them to the
+  threads and combines what they reduced.
+
+Into how many boxes the space is cut depends on the number of threads, and for a loop with
+reductions on its sizes alone, so that the result is the same for any number of threads.
+Partial results are combined as a tree, neighbours first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir as llvm
+from numba.core import cgutils
+
+WORD = llvm.IntType(64)
+BYTES = llvm.IntType(8).as_pointer()
+#: most boxes of a loop with reductions, whose partial results are on the stack
+MOST_PARTIALS = 256
+#: Numba's layer moves the first argument by the number of the box; it may not be null
+_BASE = 16
+#: estimated nanoseconds of work below which starting threads does not pay
+BREAK_EVEN = 20_000
+#: estimated nanoseconds of work in one box of a reduction
+_REDUCTION_GRAIN = 20_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the driver has to know about a kernel.
+
+    ``captured`` are the types of its arguments, ``partials`` those of its reductions;
+    ``cost`` is an estimate of nanoseconds for one iteration, 0 where it cannot be told.
+    """
+
+    name: str
+    captured: tuple[llvm.Type, ...]
+    rank: int
+    partials: tuple[llvm.Type, ...]
+    cost: float
+
+    @property
+    def driver_type(self) -> llvm.FunctionType:
+        """captured values, (lower, upper) of each index, a pointer to each reduction's value."""
+        pointers = [kind.as_pointer() for kind in self.partials]
+        return llvm.FunctionType(
+            llvm.VoidType(), [*self.captured, *[WORD] * (2 * self.rank), *pointers]
+        )
+
+    @property
+    def body_type(self) -> llvm.FunctionType:
+        result: llvm.Type = llvm.VoidType()
+        if self.partials:
+            one = len(self.partials) == 1
+            result = self.partials[0] if one else llvm.LiteralStructType(self.partials)
+        return llvm.FunctionType(result, [*self.captured, *[WORD] * (2 * self.rank)])
+
+    @property
+    def closure_type(self) -> llvm.Type:
+        """captured values; (lower, length, boxes) of each index; the partial results."""
+        arrays = [llvm.ArrayType(kind, MOST_PARTIALS).as_pointer() for kind in self.partials]
+        return llvm.LiteralStructType([*self.captured, *[WORD] * (3 * self.rank), *arrays])
+
+
+WORKER_TYPE = llvm.FunctionType(
+    llvm.VoidType(), [BYTES.as_pointer(), WORD.as_pointer(), WORD.as_pointer(), BYTES]
+)
+
+
+def emit(plan: Plan, module: llvm.Module, context: Any) -> None:
+    """Add the worker and the driver of ``plan`` to ``module``, where its body is declared."""
+    body = llvm.Function(module, plan.body_type, f"{plan.name}.body")
+    worker = _Worker(plan, module, body).emit()
+    combiners = [
+        llvm.Function(module, llvm.FunctionType(kind, [kind, kind]), f"{plan.name}.combine{i}")
+        for i, kind in enumerate(plan.partials)
+    ]
+    _Driver(plan, module, worker, combiners, context).emit()
+
+
+def _field(builder: llvm.IRBuilder, closure: llvm.Value, number: int) -> llvm.Value:
+    return builder.gep(closure, [llvm.IntType(32)(0), llvm.IntType(32)(number)], inbounds=True)
+
+
+def _min(builder: llvm.IRBuilder, a: llvm.Value, b: llvm.Value) -> llvm.Value:
+    return builder.select(builder.icmp_unsigned("<", a, b), a, b)
+
+
+def _ceildiv(builder: llvm.IRBuilder, a: llvm.Value, b: llvm.Value) -> llvm.Value:
+    """of unsigned numbers, without overflow; ``b`` is not zero."""
+    quotient, rest = builder.udiv(a, b), builder.urem(a, b)
+    more = builder.zext(builder.icmp_unsigned("!=", rest, WORD(0)), WORD)
+    return builder.add(quotient, more)
+
+
+class _Worker:
+    def __init__(self, plan: Plan, module: llvm.Module, body: llvm.Function) -> None:
+        self._plan, self._body = plan, body
+        self._function = llvm.Function(module, WORKER_TYPE, f"{plan.name}.worker")
+        self._builder = llvm.IRBuilder(self._function.append_basic_block())
+
+    def emit(self) -> llvm.Function:
+        builder, plan = self._builder, self._plan
+        args, dims, _, data = self._function.args
+        base = builder.ptrtoint(builder.load(args), WORD)
+        first, count = builder.sub(base, WORD(_BASE)), builder.load(dims)
+        closure = builder.bitcast(data, plan.closure_type.as_pointer())
+        fields = [builder.load(_field(builder, closure, i))
+                  for i in range(len(plan.closure_type.elements))]  # fmt: skip
+        captured = fields[: len(plan.captured)]
+        space = fields[len(captured) : len(captured) + 3 * plan.rank]
+        partials = fields[len(captured) + 3 * plan.rank :]
+        with cgutils.for_range(builder, count) as loop:
+            box = builder.add(first, loop.index)
+            result = builder.call(self._body, [*captured, *self._bounds(box, space)])
+            for number, partial in enumerate(partials):
+                value = result
+                if len(partials) > 1:
+                    value = builder.extract_value(result, number)
+                builder.store(value, builder.gep(partial, [WORD(0), box], inbounds=True))
+        builder.ret_void()
+        return self._function
+
+    def _bounds(self, box: llvm.Value, space: Sequence[llvm.Value]) -> list[llvm.Value]:
+        """Lower and upper bounds of a box; the last index counts fastest."""
+        builder, bounds, rest = self._builder, [], box
+        for axis in reversed(range(self._plan.rank)):
+            lower, length, boxes = space[3 * axis : 3 * axis + 3]
+            place = rest
+            if axis:
+                place, rest = builder.urem(rest, boxes), builder.udiv(rest, boxes)
+            size, longer = builder.udiv(length, boxes), builder.urem(length, boxes)
+            start = builder.add(builder.mul(place, size), _min(builder, place, longer))
+            more = builder.zext(builder.icmp_unsigned("<", place, longer), WORD)
+            low = builder.add(lower, start)
+            bounds = [low, builder.add(low, builder.add(size, more)), *bounds]
+        return bounds
+
+
+class _Driver:
+    def __init__(
+        self,
+        plan: Plan,
+        module: llvm.Module,
+        worker: llvm.Function,
+        combiners: list[llvm.Function],
+        context: Any,
+    ) -> None:
+        self._plan, self._worker, self._combiners = plan, worker, combiners
+        self._context, self._module = context, module
+        self._function = llvm.Function(module, plan.driver_type, plan.name)
+        self._function.attributes.add("noinline")
+        self._builder = llvm.IRBuilder(self._function.append_basic_block())
+
+    def emit(self) -> None:
+        builder, plan = self._builder, self._plan
+        arguments = list(self._function.args)
+        captured = arguments[: len(plan.captured)]
+        bounds = arguments[len(captured) : len(captured) + 2 * plan.rank]
+        results = arguments[len(captured) + 2 * plan.rank :]
+        partials = [
+            cgutils.alloca_once(builder, llvm.ArrayType(kind, MOST_PARTIALS))
+            for kind in plan.partials
+        ]
+        lengths = [self._length(*bounds[2 * axis : 2 * axis + 2]) for axis in range(plan.rank)]
+        total = lengths[0]
+        for length in lengths[1:]:
+            total = builder.mul(total, length)
+        with builder.if_then(builder.icmp_unsigned("!=", total, WORD(0))):
+            boxes = self._boxes(total, lengths)
+            count = boxes[0]
+            for number in boxes[1:]:
+                count = builder.mul(count, number)
+            lowers = bounds[::2]
+            space = [v for triple in zip(lowers, lengths, boxes, strict=True) for v in triple]
+            self._run(total, count, [*captured, *space, *partials])
+            self._combine(count, partials, results)
+        builder.ret_void()
+
+    def _length(self, lower: llvm.Value, upper: llvm.Value) -> llvm.Value:
+        builder = self._builder
+        some = builder.icmp_signed("<", lower, upper)
+        return builder.select(some, builder.sub(upper, lower), WORD(0))
+
+    def _external(self, name: str, kind: llvm.FunctionType) -> llvm.Function:
+        return cgutils.get_or_insert_function(self._module, kind, name)
+
+    def _threads(self) -> llvm.Value:
+        return self._builder.call(
+            self._external("get_num_threads", llvm.FunctionType(WORD, [])), []
+        )
+
+    def _boxes(self, total: llvm.Value, lengths: list[llvm.Value]) -> list[llvm.Value]:
+        """Into how many parts each index is cut."""
+        builder = self._builder
+        wanted = self._by_sizes(total) if self._plan.partials else self._by_threads(total)
+        boxes = []
+        for length in lengths:
+            boxes.append(_min(builder, length, wanted))
+            wanted = _ceildiv(builder, wanted, boxes[-1])
+        return boxes
+
+    def _by_sizes(self, total: llvm.Value) -> llvm.Value:
+        """Boxes of about `_REDUCTION_GRAIN`; the product over the indices stays in bounds."""
+        grain = max(1, int(_REDUCTION_GRAIN / self._plan.cost)) if self._plan.cost else 1
+        wanted = _ceildiv(self._builder, total, WORD(grain))
+        most = MOST_PARTIALS >> (self._plan.rank - 1)
+        return _min(self._builder, wanted, WORD(max(most, 1)))
+
+    def _by_threads(self, total: llvm.Value) -> llvm.Value:
+        """One box a thread, or more where `numba.set_parallel_chunksize` asks for it."""
+        builder, threads = self._builder, self._threads()
+        get = self._external("get_parallel_chunksize", llvm.FunctionType(WORD, []))
+        chunk = builder.call(get, [])
+        given = builder.icmp_unsigned("!=", chunk, WORD(0))
+        parts = _ceildiv(builder, total, builder.select(given, chunk, total))
+        more = builder.icmp_unsigned(">", parts, threads)
+        return builder.select(more, parts, threads)
+
+    def _run(self, total: llvm.Value, count: llvm.Value, closure: Sequence[llvm.Value]) -> None:
+        builder, plan = self._builder, self._plan
+        data = cgutils.alloca_once(builder, plan.closure_type)
+        for number, value in enumerate(closure):
+            builder.store(value, _field(builder, data, number))
+        args = cgutils.alloca_once(builder, BYTES)
+        builder.store(builder.inttoptr(WORD(_BASE), BYTES), args)
+        dims, steps = (cgutils.alloca_once(builder, WORD) for _ in range(2))
+        builder.store(count, dims)
+        builder.store(WORD(1), steps)
+        call = [args, dims, steps, builder.bitcast(data, BYTES)]
+        if not plan.cost:
+            self._share(call)
+            return
+        small = builder.icmp_unsigned("<", total, WORD(int(BREAK_EVEN / plan.cost)))
+        with builder.if_else(small) as (then, otherwise):
+            with then:
+                builder.call(self._worker, call)
+            with otherwise:
+                self._share(call)
+
+    def _share(self, call: list[llvm.Value]) -> None:
+        """Let the threads run the boxes, without the GIL as Numba does."""
+        builder = self._builder
+        python = self._context.get_python_api(builder)
+        state = python.gil_ensure()
+        thread = python.save_thread()
+        kind = llvm.FunctionType(llvm.VoidType(), [BYTES] * 5 + [WORD] * 3)
+        parallel_for = self._external("numba_parallel_for", kind)
+        pointers = [builder.bitcast(value, BYTES) for value in (self._worker, *call)]
+        threads = self._threads()
+        alone = builder.icmp_unsigned("==", threads, WORD(1))
+        with builder.if_else(alone) as (then, otherwise):
+            with then:
+                builder.call(self._worker, call)
+            with otherwise:
+                reset = self._chunksize(WORD(0))
+                builder.call(parallel_for, [*pointers, WORD(0), WORD(1), threads])
+                self._chunksize(reset)
+        python.restore_thread(thread)
+        python.gil_release(state)
+
+    def _chunksize(self, value: llvm.Value) -> llvm.Value:
+        """Set Numba's chunk size, which parallel regions inside do not inherit."""
+        builder = self._builder
+        get = self._external("get_parallel_chunksize", llvm.FunctionType(WORD, []))
+        put = self._external("set_parallel_chunksize", llvm.FunctionType(llvm.VoidType(), [WORD]))
+        before = builder.call(get, [])
+        builder.call(put, [value])
+        return before
+
+    def _combine(
+        self, count: llvm.Value, partials: list[llvm.Value], results: list[llvm.Value]
+    ) -> None:
+        """Neighbours first, then neighbours of those; the value before the loop comes last."""
+        builder = self._builder
+        for combiner, partial, result in zip(self._combiners, partials, results, strict=True):
+            step = cgutils.alloca_once_value(builder, WORD(1))
+            self._tree(combiner, partial, count, step)
+            first = builder.load(builder.gep(partial, [WORD(0), WORD(0)]))
+            builder.store(builder.call(combiner, [builder.load(result), first]), result)
+
+    def _tree(
+        self, combiner: llvm.Function, partial: llvm.Value, count: llvm.Value, step: llvm.Value
+    ) -> None:
+        builder = self._builder
+        head, body, behind = (builder.append_basic_block(n) for n in ("level", "pairs", "done"))
+        builder.branch(head)
+        builder.position_at_end(head)
+        width = builder.load(step)
+        builder.cbranch(builder.icmp_unsigned("<", width, count), body, behind)
+        builder.position_at_end(body)
+        double = builder.shl(width, WORD(1))
+        stop = builder.sub(count, width)
+        with cgutils.for_range_slice(builder, WORD(0), stop, double) as (left, _):
+            places = [builder.gep(partial, [WORD(0), p]) for p in (left, builder.add(left, width))]
+            values = [builder.load(place) for place in places]
+            builder.store(builder.call(combiner, values), places[0])
+        builder.store(double, step)
+        builder.branch(head)
+        builder.position_at_end(behind)
