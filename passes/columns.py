@@ -1,7 +1,7 @@
 """Reductions along another axis than the last: rows outside, columns inside.
 
 ``sum(axis=0)`` is a parallel loop over columns with a loop over rows inside, which reads
-memory in long strides.  Here it becomes a parallel loop over blocks of `WIDTH` columns:
+memory in long strides.  Here it becomes a parallel loop over blocks of columns:
 
     for each block in parallel:
         for j in the block: sum[j] = 0                      (a buffer of the block's width)
@@ -9,7 +9,8 @@ memory in long strides.  Here it becomes a parallel loop over blocks of `WIDTH` 
         for j in the block: out[j] = sum[j]
 
 so that neighbours in memory follow each other and LLVM makes vectors of columns.  The order
-in which each result is added up stays the same.
+in which each result is added up stays the same, so the width of a block changes no result:
+it is `WIDTH`, or less where that would leave threads without work.
 
 Taken are parallel loops without reductions of their own whose body has loops (over rows)
 and simple operations in turn, where loads in those loops have the last parallel index as
@@ -32,20 +33,26 @@ from numba_mlir.passes.values import (
     defined_inside,
     nested,
     operations,
+    owner,
     strip_casts,
 )
 
-#: columns of one block: 4 KiB of float64
-WIDTH = 512
+#: columns of one block at most (8 KiB of float64, a part of the first cache), and at least
+WIDTH, LEAST = 1024, 256
+#: blocks are a multiple of this many columns: a cache line of all dtypes from 4 bytes on
+_LINE = 16
 _MEMORY = frozenset({"memref.load", "memref.store"})
 
 
-def interchange(module: Any) -> bool:
-    """Do so with all such loops of ``module``; whether there were any."""
+def interchange(module: Any, pieces: int = 1) -> bool:
+    """Do so with all such loops of ``module``; whether there were any.
+
+    ``pieces`` is the number of blocks that the threads want at least.
+    """
     wanted = [op for op in nested(module.operation) if op.name == "scf.parallel" and _wanted(op)]
     for op in wanted:
         with op.location, mlir.ir.InsertionPoint(op):
-            _Interchange(op).run()
+            _Interchange(op, pieces).run()
     return bool(wanted)
 
 
@@ -98,12 +105,26 @@ def _is_along_rows(row: Any, column: Any) -> bool:
             if not _is_simple(op):
                 return False
             continue
-        *_, last = [None, *(strip_casts(index) for index in list(op.operands)[1:])]
+        *_, last = [None, *(_moving(index, row) for index in list(op.operands)[1:])]
         if last in row_ivs:
             return False
         in_c_order = isinstance(op.operands[0].type.layout, mlir.ir.AffineMapAttr)
         found |= last == column and in_c_order
     return found
+
+
+def _moving(index: Any, row: Any) -> Any:
+    """An index without the test or factor by which sizes of 1 are stretched (`masks`)."""
+    index = strip_casts(index)
+    op = owner(index)
+    if op is None or op.name not in ("arith.select", "arith.andi", "arith.muli"):
+        return index
+    *fixed, moving = list(op.operands)
+    if op.name != "arith.select" and defined_inside(fixed[0], row.parent):
+        fixed, moving = [moving], fixed[0]
+    if any(defined_inside(value, row.parent) for value in fixed):
+        return index
+    return _moving(moving, row)
 
 
 @dataclasses.dataclass
@@ -117,8 +138,8 @@ class _Segment:
 class _Interchange:
     """One parallel loop, at the insertion point."""
 
-    def __init__(self, loop: Any) -> None:
-        self._loop = loop
+    def __init__(self, loop: Any, pieces: int) -> None:
+        self._loop, self._pieces = loop, pieces
         self._block = loop.regions[0].blocks[0]
         *self._outer, self._column = list(self._block.arguments)
         self._segments = [_Segment([], None)]
@@ -138,8 +159,9 @@ class _Interchange:
         operands = list(self._loop.operands)
         lower, upper, steps = operands[:rank], operands[rank : 2 * rank], operands[2 * rank :]
         low, high = lower[-1], upper[-1]
-        zero, width = index(0), index(WIDTH)
+        zero = index(0)
         extent = arith.maxsi(arith.subi(high, low), zero)
+        width = self._width(extent)
         bounds = [*lower[:-1], zero, *upper[:-1], arith.ceildivui(extent, width), *steps]
         attributes = {name: self._loop.attributes[name] for name in self._loop.attributes}
         made = ir.Operation.create("scf.parallel", [], bounds, attributes, regions=1)
@@ -159,6 +181,14 @@ class _Interchange:
                     self._rows(segment.row)
             ir.Operation.create("scf.reduce")
         self._loop.erase()
+
+    def _width(self, extent: Any) -> Any:
+        arith = mlir.arith
+        if self._pieces == 1:
+            return index(WIDTH)
+        wanted = arith.ceildivui(extent, index(self._pieces * _LINE))
+        wanted = arith.muli(wanted, index(_LINE))
+        return arith.minui(arith.maxui(wanted, index(LEAST)), index(WIDTH))
 
     def _long_lived(self) -> list[Any]:
         """Results of loops over rows, and what several segments use."""

@@ -35,6 +35,7 @@ from numba_mlir import mlir
 from numba_mlir.passes.base import MLIRPass, PassResult, Remark, source_lines
 from numba_mlir.passes.effects import Effects, summarise
 from numba_mlir.passes.forwarding import Forwarder
+from numba_mlir.passes.inlining import inline_producers
 from numba_mlir.passes.keys import ASSERT, Equalities, asserts_in, dominators
 from numba_mlir.passes.legality import Guard, Loop, can_fuse
 from numba_mlir.passes.merge import fuse, merge_equal_reductions
@@ -175,6 +176,7 @@ class _FunctionFusion:
             self._block(block, facts + known, guarded)
 
     def _block(self, block: Any, facts: list[Any], guarded: bool) -> None:
+        self._inline(block)
         fused = self._fuse_block(block, facts, guarded)
         for item in fused:
             self._finish(item)
@@ -193,6 +195,13 @@ class _FunctionFusion:
                     # The same loops for sizes that are stretched: what is missed says little.
                     rest = self.remarks[kept:]
                     self.remarks[kept:] = [r for r in rest if r.kind != "missed"]
+
+    def _inline(self, block: Any) -> None:
+        for item in inline_producers(block):
+            message = f"{item.name} is computed where it is read"
+            message += "; the temporary array is removed" if item.removed else ""
+            self.remarks.append(self._options.remark("applied", message, item.location))
+            self._forget()
 
     def _original_branch(self, region: Any, facts: list[Any]) -> None:
         """Fuse what needs no run-time test among the loops that overlapping arrays get."""

@@ -24,10 +24,13 @@ from numba_mlir import mlir
 from numba_mlir.passes.base import MLIRPass, PassResult
 from numba_mlir.passes.building import allocate, for_loop, index
 from numba_mlir.passes.columns import interchange
+from numba_mlir.passes.machine import this_machine
 from numba_mlir.passes.values import nested, operations, owner
 
 #: elements of one block of a sum
 BLOCK = 512
+#: blocks of columns for each core; narrow blocks read memory in short pieces
+PIECES_PER_CORE = 2
 #: elements of one chunk of a reduction of a whole array
 CHUNK = 1 << 14
 
@@ -46,7 +49,7 @@ class Reductions(MLIRPass):
     def run(self, module: Any) -> PassResult:
         """Unmodified when there are none."""
         with module.context:
-            modified = interchange(module)
+            modified = interchange(module, self._pieces())
             for op in list(nested(module.operation)):
                 if op.name == "scf.parallel" and len(op.results):
                     with op.location, mlir.ir.InsertionPoint(op):
@@ -63,6 +66,9 @@ class Reductions(MLIRPass):
             if modified:
                 mlir.run_pipeline(module.operation, "builtin.module(canonicalize,cse)")
         return PassResult(modified)
+
+    def _pieces(self) -> int:
+        return PIECES_PER_CORE * this_machine().cores if self.parallel else 1
 
 
 def has_reductions(module: Any) -> bool:

@@ -141,6 +141,14 @@ def test_ufuncs_reduce(text: str) -> None:
     check(text, np.random.default_rng(0).normal(size=(3, 4)))
 
 
+@pytest.mark.parametrize("parallel", [False, True])
+def test_columns_in_blocks(parallel: bool) -> None:
+    rng = np.random.default_rng(6)
+    for width in (1, 255, 256, 257, 2100):  # around the widths of blocks
+        for text in ("a.sum(axis=0)", "a.max(axis=0)"):
+            check(text, rng.normal(size=(3, width)), parallel)
+
+
 def test_a_long_sum_is_as_exact_as_numpys() -> None:
     array = np.random.default_rng(3).random(1_000_003) * 10.0 ** (np.arange(1_000_003) % 7)
     exact = math.fsum(array)
