@@ -15,7 +15,7 @@ from typing import Any
 
 from numba_mlir import mlir
 from numba_mlir.passes.blocking import Blocks, Level, Plan
-from numba_mlir.passes.dependences import Vector, vector
+from numba_mlir.passes.dependences import Vector, ordered, vector
 from numba_mlir.passes.keys import Equalities
 from numba_mlir.passes.nests import Dim, Event, Nest, Statement
 from numba_mlir.passes.strides import Reference, step
@@ -25,6 +25,8 @@ _SEGMENTS = "operandSegmentSizes"
 
 #: values of the original nest -> values of the new one, in one iteration
 Env = dict[Any, Any]
+#: the part of a loop that is run: first iteration, and behind the last
+Ranges = dict[Dim, tuple[Any, Any]]
 #: what identifies an element inside a body
 Element = tuple[Any, ...]
 
@@ -125,7 +127,7 @@ class _Builder:
     def _fill(self, arguments: list[Any], sizes: dict[Dim, Any]) -> None:
         arith = mlir.arith
         env: Env = {}
-        ranges: dict[Dim, tuple[Any, Any]] = {}
+        ranges: Ranges = {}
         for dim, argument in zip(self.nest.dims, arguments, strict=True):
             if dim not in sizes:
                 env[dim.iv] = argument
@@ -205,17 +207,25 @@ class _Builder:
 
 
 class _StatementBuilder:
-    """Builds the loops of one statement."""
+    """Builds the loops of one statement; of the loops ``exact`` there is no rest."""
 
-    def __init__(self, base: _Builder, statement: Statement, levels: tuple[Level, ...]) -> None:
+    def __init__(
+        self,
+        base: _Builder,
+        statement: Statement,
+        levels: tuple[Level, ...],
+        exact: frozenset[Dim] = frozenset(),
+    ) -> None:
         self.base = base
         self.statement = statement
         self.levels = levels
+        self.exact = exact
         keys = Equalities()
         self.vectors: list[Vector] = [
             vector(event.cell, statement.dims, keys) for event in statement.events
         ]
         self.steady = self._steady()
+        self.kept = ordered(statement)
 
     def _steady(self) -> list[Event]:
         """Events on elements that stay in place along the innermost loop."""
@@ -228,7 +238,7 @@ class _StatementBuilder:
             if step(Reference(event.cell.memref, event.cell.indices, True), iv) == "none"
         ]
 
-    def level(self, number: int, envs: list[Env], ranges: dict[Dim, tuple[Any, Any]]) -> None:
+    def level(self, number: int, envs: list[Env], ranges: Ranges) -> None:
         """Build the loops from level ``number`` on, for the iterations ``envs`` at once."""
         if number == len(self.levels):
             held = _Held()
@@ -239,30 +249,72 @@ class _StatementBuilder:
         if dim.iv in envs[0]:  # a parallel index that is not cut
             self.level(number + 1, envs, ranges)
             return
-        base, arith = self.base, mlir.arith
-        if dim in ranges:
-            start, stop = ranges[dim]
-        else:
-            start, stop = base.value(dim.lower, dict(envs[0])), base.value(dim.upper, dict(envs[0]))
+        start, stop = self._limits(dim, envs, ranges)
         if level.kind == "tile":
-            size = base.constant(level.size)
+            size = self.base.constant(level.size)
             with self._loop(dim, start, stop, size) as iv:
-                end = arith.minsi(arith.addi(iv, size), stop)
+                end = mlir.arith.minsi(mlir.arith.addi(iv, size), stop)
                 self.level(number + 1, envs, {**ranges, dim: (iv, end)})
-        elif level.size == 1:
-            self._points(number, envs, ranges, (start, stop), 1)
+        elif level.size == 1 or dim in self.exact:
+            self._points(number, envs, ranges, (start, stop), level.size)
+        elif (other := self._next_jam(number)) is not None:
+            self._corner(number, other, envs, ranges)
         else:
-            span = base.span(start, stop)
-            size = base.constant(level.size)
-            middle = arith.addi(start, arith.subi(span, arith.remui(span, size)))
+            middle = self._middle(level, start, stop)
             self._points(number, envs, ranges, (start, middle), level.size)
             self._points(number, envs, ranges, (middle, stop), 1)
+
+    def _limits(self, dim: Dim, envs: list[Env], ranges: Ranges) -> tuple[Any, Any]:
+        if dim in ranges:
+            return ranges[dim]
+        return tuple(self.base.value(bound, dict(envs[0])) for bound in (dim.lower, dim.upper))
+
+    def _middle(self, level: Level, start: Any, stop: Any) -> Any:
+        """Where the last iteration at which ``level.size`` fit side by side ends."""
+        base, arith = self.base, mlir.arith
+        rest = arith.remui(base.span(start, stop), base.constant(level.size))
+        return arith.subi(arith.maxsi(start, stop), rest)
+
+    def _next_jam(self, number: int) -> int | None:
+        """The next level of iterations side by side, where only free loops lie between."""
+        for later in range(number + 1, len(self.levels)):
+            if self.levels[later].size > 1:
+                return later
+            if self.levels[later].dim in self.kept:
+                return None
+        return None
+
+    def _corner(self, number: int, other: int, envs: list[Env], ranges: Ranges) -> None:
+        """Two levels of iterations side by side, and all that is left over in one loop:
+        first the rest of the inner one, then the rest of the outer one with all of the inner.
+        Each element still sees the inner iterations in their order.
+        """
+        arith, base = mlir.arith, self.base
+        levels = self.levels
+        outer, inner = levels[number].dim, levels[other].dim
+        limits = {dim: self._limits(dim, envs, ranges) for dim in (outer, inner)}
+        middle = {levels[n].dim: self._middle(levels[n], *limits[levels[n].dim])
+                  for n in (number, other)}  # fmt: skip
+        main = {dim: (limits[dim][0], middle[dim]) for dim in (outer, inner)}
+        builder = _StatementBuilder(base, self.statement, levels, frozenset({outer, inner}))
+        builder.level(number, envs, {**ranges, **main})
+        with self._loop(outer, base.constant(0), base.constant(2), base.constant(1)) as phase:
+            first = arith.cmpi(arith.CmpIPredicate.eq, phase, base.constant(0))
+            rest = {
+                outer: (arith.select(first, limits[outer][0], middle[outer]),
+                        arith.select(first, middle[outer], limits[outer][1])),
+                inner: (arith.select(first, middle[inner], limits[inner][0]), limits[inner][1]),
+            }  # fmt: skip
+            plain = tuple(dataclasses.replace(level, size=1) if level.kind == "point" else level
+                          for level in levels)  # fmt: skip
+            builder = _StatementBuilder(base, self.statement, plain)
+            builder.level(number, envs, {**ranges, **rest})
 
     def _points(
         self,
         number: int,
         envs: list[Env],
-        ranges: dict[Dim, tuple[Any, Any]],
+        ranges: Ranges,
         limits: tuple[Any, Any],
         count: int,
     ) -> None:

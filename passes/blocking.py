@@ -1,12 +1,7 @@
 """The cache model: which loop goes innermost, what is cut into blocks, what is unrolled.
 
-All of it is a function of the strides of a statement's accesses, the sizes of elements
-and the caches of the `Machine`; docs/tiling.md has the table.
-
-For each loop that may stand innermost, every access costs the part of a cache line that
-one iteration brings in: nothing where it stays in place, ``item / line`` where it goes to
-the next element, 1 where it goes far.  A loop whose order is fixed costs `CHAIN` more,
-because floating-point additions then wait for each other and cannot be vectorised.
+All of it is a function of the strides of a statement's accesses (`costs`), the sizes of
+elements, and the caches and registers of the `Machine`; docs/tiling.md has the table.
 """
 
 from __future__ import annotations
@@ -15,16 +10,13 @@ import dataclasses
 from typing import Literal
 
 from numba_mlir.passes.base import location_name
+from numba_mlir.passes.costs import MAX_JAM, Body, cost, is_chain, references
 from numba_mlir.passes.dependences import ordered
 from numba_mlir.passes.machine import Machine
 from numba_mlir.passes.nests import Dim, Nest, Refused, Statement
-from numba_mlir.passes.strides import Reference, item_bytes, step
+from numba_mlir.passes.strides import item_bytes, step
 from numba_mlir.passes.values import constant_int
 
-#: cost of an iteration whose additions wait for those of the one before
-CHAIN = 0.5
-#: iterations of two loops that are unrolled into one body, where the innermost is vectorised
-JAM = 4
 #: independent chains of additions that keep a core busy
 CHAINS = 8
 #: a body with more operations than this is not unrolled
@@ -77,36 +69,6 @@ class Plan:
     permuted: tuple[Dim, ...] | None = None
     pieces: int = 1
     """about how many blocks a parallel index is cut into, where they may be large enough"""
-
-
-def references(statement: Statement) -> list[Reference]:
-    """All accesses of a statement, each once."""
-    found = [
-        Reference(load.operands[0], tuple(load.operands)[1:], False)
-        for load in statement.slice.loads
-    ]
-    for event in statement.events:
-        found.append(Reference(event.cell.memref, event.cell.indices, event.write))
-    return list(dict.fromkeys(found))
-
-
-def cost(statement: Statement, dim: Dim, machine: Machine) -> float:
-    """What one iteration costs when ``dim`` is innermost, in cache lines."""
-    total = 0.0
-    for reference in references(statement):
-        where = step(reference, dim.iv)
-        if where == "far":
-            total += 1
-        elif where == "next":
-            total += item_bytes(reference.memref) / machine.line
-    return total + (CHAIN if _is_chain(statement, dim) else 0)
-
-
-def _is_chain(statement: Statement, dim: Dim) -> bool:
-    """Whether iterations of ``dim`` wait for a floating-point value of the one before."""
-    written = [event.cell.memref for event in statement.events if event.write]
-    exact = all("i" in str(memref.type.element_type)[:1] for memref in written)
-    return dim in ordered(statement) and not exact
 
 
 def names(dim: Dim) -> str:
@@ -234,19 +196,18 @@ class Planner:
             return {}
         free = [d for d in statement.dims if d is not best and d not in kept]
         free = [d for d in free if d not in self.fixed]
-        found: dict[Dim, int] = {}
         if best in kept:
-            if _is_chain(statement, best) and free:
-                found[free[-1]] = CHAINS
-            return found
+            return {free[-1]: CHAINS} if is_chain(statement, best) and free else {}
+        limits: dict[Dim, int] = {}
         reused = [(self._reuse(statement, d, best), d) for d in free]
         reused = [pair for pair in reused if pair[0]]
         if reused and kept:
-            found[max(reused, key=lambda pair: pair[0])[1]] = JAM
+            limits[max(reused, key=lambda pair: pair[0])[1]] = MAX_JAM
         inner = [d for d in kept if d not in self.fixed]
         if inner and inner[-1] is kept[-1]:
-            found[inner[-1]] = _at_most(JAM, inner[-1])
-        return {d: found[d] for d in statement.dims if found.get(d, 1) > 1}
+            limits[inner[-1]] = _at_most(MAX_JAM, inner[-1])
+        found = Body(statement, best).best_jam(limits, self.machine.registers)
+        return {d: found[d] for d in statement.dims if d in found}
 
     def _reuse(self, statement: Statement, dim: Dim, best: Dim) -> int:
         """How many reads along ``best`` are the same for all iterations of ``dim``."""
@@ -274,9 +235,10 @@ class Planner:
             if first is kept[-1] and first not in self.fixed:
                 tiles[first] = ORDERED_TILE
             if not best.parallel:
-                room = self.machine.l2 // 4
-                bytes_ = sum(item_bytes(r.memref) for r in panel) * ORDERED_TILE
-                tiles[best] = max(room // bytes_ // 16 * 16, 64)
+                block = sum(item_bytes(r.memref) for r in panel) * ORDERED_TILE
+                room = self.machine.l2 // 4 // block
+                room = min(room, self.machine.l1 * 3 // 4 // Body(statement, best).streams(jam))
+                tiles[best] = max(room // 16 * 16, 64)
         for dim, size in tiles.items():
             self._gain(f"blocks of {size} over {names(dim)}")
         return tiles

@@ -1,8 +1,9 @@
-"""The machine's caches, as the cache model of `tiling` needs to know them.
+"""The machine's caches and registers, as the model of `tiling` needs to know them.
 
 Sizes come from ``/sys/devices/system/cpu/cpu0/cache`` (Linux), else from ``sysconf``, else
 they are the defaults below, which are on the small side of what is sold: a block that is
-too small costs little, one that does not fit costs a lot.
+too small costs little, one that does not fit costs a lot.  The number of vector registers
+follows from the instruction sets in ``/proc/cpuinfo``, else from the architecture.
 """
 
 from __future__ import annotations
@@ -11,19 +12,23 @@ import dataclasses
 import functools
 import os
 import pathlib
+import platform
 
 _CPU = pathlib.Path("/sys/devices/system/cpu/cpu0/cache")
+_CPUINFO = pathlib.Path("/proc/cpuinfo")
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Bytes of the data caches that one core can use and of a cache line; number of cores."""
+    """Bytes of the data caches that one core can use and of a cache line; vector registers
+    of one core; number of cores."""
 
     l1: int = 32 << 10
     l2: int = 256 << 10
     l3: int = 4 << 20
     line: int = 64
+    registers: int = 16
     cores: int = 1
 
     def __str__(self) -> str:
@@ -31,14 +36,27 @@ class Machine:
             f"{name} {size >> 10} KiB"
             for name, size in (("L1", self.l1), ("L2", self.l2), ("L3", self.l3))
         )
-        return f"{sizes}, lines of {self.line} bytes"
+        return f"{sizes}, lines of {self.line} bytes, {self.registers} vector registers"
 
 
 @functools.cache
 def this_machine() -> Machine:
-    """The caches of the machine that compiles."""
+    """The machine that compiles."""
     found = _from_sysfs(_CPU) or _from_sysconf()
-    return dataclasses.replace(Machine(), **found, cores=os.cpu_count() or 1)
+    registers = _registers(platform.machine(), _CPUINFO)
+    return dataclasses.replace(Machine(), **found, registers=registers, cores=os.cpu_count() or 1)
+
+
+def _registers(architecture: str, cpuinfo: pathlib.Path) -> int:
+    """32 with AVX-512 (VL) and outside x86, where all common ones have 32; else 16."""
+    if architecture not in ("x86_64", "AMD64", "i686", "i386"):
+        return 32
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return 16
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return 32 if "avx512vl" in flags.split() else 16
 
 
 def _from_sysfs(folder: pathlib.Path) -> dict[str, int]:

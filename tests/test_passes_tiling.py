@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 
 import pytest
 from ir_check import CONSTANTS, messages, parse, run_and_check
 
-from numba_mlir.passes.machine import Machine, _from_sysfs, this_machine
+from numba_mlir.passes.machine import Machine, _from_sysfs, _registers, this_machine
 from numba_mlir.passes.tiling import Tiling
 
 MACHINE = Machine(l1=32 << 10, l2=512 << 10, l3=32 << 20, line=64)
@@ -63,7 +64,7 @@ def test_loops_over_contiguous_elements_go_innermost_and_sums_live_in_the_array(
         // CHECK:       scf.parallel (%[[TILE:.*]]) = (%{{.*}}) to (%[[TILES:.*]]) step
         // CHECK:         memref.store %[[ZERO]], %[[X]][%{{.*}}, %{{.*}}]
         // CHECK:         scf.for %[[KT:.*]] = %{{.*}} to %{{.*}} step %c32 {
-        // CHECK:           scf.for %[[JT:.*]] = %{{.*}} to %{{.*}} step %c512 {
+        // CHECK:           scf.for %[[JT:.*]] = %{{.*}} to %{{.*}} step %c384 {
         // CHECK:             scf.for %[[I:.*]] = %{{.*}} to %{{.*}} step %[[C4]] {
         // CHECK:               scf.for %[[K:.*]] = %[[KT]] to %{{.*}} step %[[C4]] {
         // CHECK:                 scf.for %[[J:.*]] = %[[JT]] to %{{.*}} step %c1 {
@@ -79,7 +80,7 @@ def test_loops_over_contiguous_elements_go_innermost_and_sums_live_in_the_array(
     assert applied == [
         "index an index innermost, along which the arrays are contiguous; "
         "unrolled 4 of an index by 4 of an index; blocks of 32 over an index; "
-        "blocks of 512 over an index"
+        "blocks of 384 over an index"
     ]
 
 
@@ -129,6 +130,36 @@ def test_arguments_that_may_overlap_are_compared_at_run_time() -> None:
         """
     )
     assert "(where these do not overlap: a temporary array and a)" in applied[0]
+
+
+_SCALED_PRODUCT = """
+    scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+      scf.for %q = %c0 to %k step %c1 {
+        scf.for %j = %c0 to %m step %c1 {
+          %o = memref.load %x[%i, %j] : memref<?x?xf64>
+          %p = memref.load %a[%i, %q] : memref<?x?xf64>
+          %r = memref.load %b[%q, %j] : memref<?x?xf64>
+          %w = memref.load %c[%q, %i] : memref<?x?xf64>
+          %y = arith.mulf %p, %w : f64
+          %t = arith.mulf %y, %r : f64
+          %u = arith.addf %o, %t : f64
+          memref.store %u, %x[%i, %j] : memref<?x?xf64>
+        }
+      }
+      scf.reduce
+    }
+    "pyir.stmt"(%x) : (memref<?x?xf64>) -> ()
+"""
+
+
+@pytest.mark.parametrize(
+    ("registers", "unrolled"), [(16, "2 of an index by 4"), (32, "4 of an index by 4")]
+)
+def test_what_is_unrolled_depends_on_the_registers(registers: int, unrolled: str) -> None:
+    machine = dataclasses.replace(MACHINE, registers=registers)
+    module = parse(_function("%x = memref.alloc(%n, %m) : memref<?x?xf64>" + _SCALED_PRODUCT))
+    (message,) = messages(Tiling(machine=machine).run(module), "applied")
+    assert unrolled in message
 
 
 _REFUSALS = {
@@ -247,6 +278,10 @@ def test_cache_sizes_come_from_the_system(tmp_path: pathlib.Path) -> None:
             (folder / name).write_text(text + "\n")
     assert _from_sysfs(tmp_path) == {"l1": 48 << 10, "l2": 2 << 20, "line": 128}
     assert _from_sysfs(tmp_path / "nothing") == {}
+    cpuinfo = tmp_path / "cpuinfo"
+    assert [_registers(name, cpuinfo) for name in ("x86_64", "aarch64")] == [16, 32]
+    cpuinfo.write_text("processor: 0\nflags\t: sse2 avx2 avx512f avx512vl\n")
+    assert _registers("x86_64", cpuinfo) == 32
     machine = this_machine()
     assert 1 << 10 <= machine.l1 <= machine.l2
     assert machine.line in (32, 64, 128, 256)
