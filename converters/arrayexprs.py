@@ -205,6 +205,8 @@ def assignment(frame: Frame, env: Env, stmt: Any) -> None:
         return  # a[i] op= x: what was computed in place is stored onto itself
     item = _input(frame, env, stmt.value)
     view = views.select(frame, array, index, members, stmt.loc)
+    if not isinstance(view.type, types.Array):
+        raise Refused("")  # one element: no loop is missed
     if not elementwise.has_elements(view):
         raise Refused(f"a part of type {view.type}")
     target = Operand.of(frame, view)

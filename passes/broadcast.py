@@ -28,6 +28,7 @@ from numba_mlir.passes.effects import Access, summarise
 from numba_mlir.passes.facts import use_known_sizes
 from numba_mlir.passes.keys import dominators
 from numba_mlir.passes.masks import LIMIT, SLOW_LIMIT, mask_tests
+from numba_mlir.passes.producers import Inlined, inline_producers
 from numba_mlir.passes.provenance import Provenance
 from numba_mlir.passes.shapes import (
     BROADCAST,
@@ -41,7 +42,6 @@ from numba_mlir.passes.shapes import (
 )
 from numba_mlir.passes.values import (
     constant_int,
-    display_name,
     line_of,
     nested,
     operations,
@@ -85,6 +85,7 @@ class Broadcast(MLIRPass):
                     _drop_tests(op)
                     if self.versions:
                         mlir.run_pipeline(module.operation, _FOLD)
+                        remarks += map(self._inlined, inline_producers(op))
                         make_versions(op)
             mlir.run_pipeline(module.operation, _FOLD)
             for op in operations(module.body):
@@ -99,13 +100,18 @@ class Broadcast(MLIRPass):
             mlir.run_pipeline(module.operation, _FOLD)
         return PassResult(True, tuple(remarks))
 
+    def _inlined(self, done: Inlined) -> Remark:
+        where = "" if done.into is None else f" of line {done.into}"
+        message = f"a temporary array is not made; its elements are computed in the loop{where}"
+        return self.remark("applied", message, done.location)
+
     def _report(self, op: Any) -> Iterator[Remark]:
         if op.name == "scf.parallel":
             yield self.remark("applied", _loop_text(op), op.location)
         elif VERSIONS in op.attributes:
             yield self.remark("applied", _versions_text(op), op.location)
         elif op.name == _UNALIASED:
-            source, target = map(display_name, op.operands)
+            source, target = (Provenance().root(array).name_of(array) for array in op.operands)
             message = f"a copy of {source} is used where it overlaps {target}"
             yield self.remark("analysis", message, op.location)
 

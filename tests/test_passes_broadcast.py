@@ -509,14 +509,15 @@ def test_loops_on_views_of_one_array_keep_their_order() -> None:
 
 # ---- versions -----------------------------------------------------------------------------
 def _two_loops(between: str = "") -> str:
-    """t = a stretched to (n, m)'s common size; then b's own loop, of another bound."""
+    """t = exp(a) stretched to (n, m)'s common size; then b's own loop, of another bound."""
     return f"""
     {common("%s", "%n", "%m")}
     %t = memref.alloc(%s) : {VECTOR}
     %n1 = arith.cmpi eq, %n, %c1 : index
     scf.parallel (%i) = (%c0) to (%s) step (%c1) {{
       %at = arith.select %n1, %c0, %i : index
-      %e = memref.load %a[%at] : {VECTOR}
+      %x0 = memref.load %a[%at] : {VECTOR}
+      %e = math.exp %x0 : f64
       memref.store %e, %t[%i] : {VECTOR}
       scf.reduce
     }}
@@ -548,7 +549,8 @@ def test_loops_whose_bounds_may_be_equal_have_a_version_for_it() -> None:
         // CHECK-NEXT: %[[T:.*]] = memref.alloc(%[[N]])
         // CHECK-NEXT: scf.parallel (%[[I:.*]]) = (%c0) to (%[[N]])
         // CHECK-NEXT: %[[E:.*]] = memref.load %[[A]][%[[I]]]
-        // CHECK-NEXT: memref.store %[[E]], %[[T]][%[[I]]]
+        // CHECK-NEXT: %[[EXP:.*]] = math.exp %[[E]]
+        // CHECK-NEXT: memref.store %[[EXP]], %[[T]][%[[I]]]
         // CHECK: scf.parallel (%[[J:.*]]) = (%c0) to (%[[N]])
         // CHECK-NEXT: %[[F:.*]] = memref.load %[[T]][%[[J]]]
         // CHECK-NEXT: memref.store %[[F]], %[[U]][%[[J]]]
