@@ -15,7 +15,7 @@ from numba.core.typing import signature
 from numba.parfors.array_analysis import assert_equiv
 from numba.parfors.parfor import Parfor
 
-from numba_mlir.converters import sizefacts
+from numba_mlir.converters import scalars, sizefacts
 from numba_mlir.converters.overlap import disjoint
 from numba_mlir.roundtrip import parallel_export, restore, shapes_export
 from numba_mlir.roundtrip.exporter import Exporter
@@ -79,6 +79,24 @@ def _if(ex: Exporter, op: Any) -> None:
     for label, region in arms:
         emit.start(label)
         _inline(ex, region.blocks[0], op.results)
+        emit.jump(behind)
+    emit.start(behind)
+
+
+def _select(ex: Exporter, op: Any) -> None:
+    """A choice between numbers is an intrinsic, one between other values takes a branch."""
+    if scalars.canonical(op.results[0].type) is not None:
+        ex.scalar(op)
+        return
+    emit = ex.emit
+    condition, *values = list(op.operands)
+    ex.declare(op.results, [name_hint(op.location)])
+    labels = [emit.new_label(), emit.new_label()]
+    behind = emit.new_label()
+    emit.branch(ex.var(condition), *labels)
+    for label, value in zip(labels, values, strict=True):
+        emit.start(label)
+        ex.pass_values(op.results, [value])
         emit.jump(behind)
     emit.start(behind)
 
@@ -364,6 +382,7 @@ RULES: dict[str, Rule] = {
     "memref.store": _store,
     "memref.cast": _same,
     "arith.index_cast": _index_cast,
+    "arith.select": _select,
     "numba.wrap_index": _wrap_index,
     "numba.assert_equal": _assert_equal,
     "numba.disjoint": _disjoint,

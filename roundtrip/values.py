@@ -101,7 +101,8 @@ class Types:
         attributes = op.attributes
         if TYPE in attributes:
             return self.table.type_of(attributes[TYPE].value)
-        if "numba.types" in attributes:
+        # (not where a carried value has been removed since)
+        if "numba.types" in attributes and len(attributes["numba.types"]) == len(op.results):
             return self.table.type_of(attributes["numba.types"][number].value)
         if op.name == "memref.alloc" and isinstance(op.location, mlir.ir.FusedLoc):
             metadata = op.location.metadata

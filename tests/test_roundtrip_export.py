@@ -314,6 +314,22 @@ def test_swap_of_values_in_a_structured_loop() -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("condition", [True, False])
+def test_choice_between_values_that_are_no_numbers(condition: bool) -> None:
+    """MLIR's canonical form of ``a if c else b`` is a select, of arrays and tuples too."""
+
+    def f(a, b, c):
+        chosen = a if c else b
+        pair = (a, 1) if c else (b, 2)
+        return chosen + 1, pair[0] * 2, pair[1]
+
+    a, b = np.arange(3.0), np.arange(4.0)
+    for flags in ({}, {"mlir_identity": True}):
+        found = njit(parallel=True, **flags)(f)(a, b, condition)
+        for got, want in zip(found, f(a, b, condition), strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
 # -- all or nothing ------------------------------------------------------------------
 def snapshot(state: Any) -> tuple[Any, ...]:
     blocks = state.func_ir.blocks
