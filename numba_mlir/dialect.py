@@ -32,6 +32,8 @@ from numba_mlir import mlir
 NAME = "numba"
 STMT = "pyir.stmt"
 MAX_EXPR_OPERANDS = 12
+#: unit attribute of an ``scf.for``: a user's ``prange`` whose iterations depend on each other
+ORDERED = "numba.ordered"
 
 
 @functools.cache

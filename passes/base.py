@@ -48,6 +48,8 @@ class MLIRPass:
     """Base of all passes.  A subclass sets ``name`` (kebab-case) and defines `run`."""
 
     name: ClassVar[str]
+    #: whether what is missed is a NumbaPerformanceWarning too, for those who read no report
+    warns: ClassVar[bool] = False
 
     def applies(self, module: Any) -> bool:
         """Whether there is anything to look at; where not, the pass does not run at all."""

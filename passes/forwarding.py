@@ -27,14 +27,16 @@ Element = tuple[Any, tuple[Key, ...]]
 
 
 class Forwarder:
-    """Forwards within one ``scf.parallel`` whose arrays of ``guards`` are disjoint."""
+    """Forwards within one ``scf.parallel`` whose arrays of ``guards`` are disjoint, or within
+    one ``scf.for``."""
 
     def __init__(self, loop: Any, provenance: Provenance, guards: Sequence[Guard] = ()) -> None:
         self._loop = loop
         self._provenance = provenance
         self._disjoint = {frozenset(provenance.root(m) for m in guard) for guard in guards}
         self._keys = Equalities()
-        self._ivs = list(loop.regions[0].blocks[0].arguments)
+        rank = 1 if loop.name == "scf.for" else None
+        self._ivs = list(loop.regions[0].blocks[0].arguments)[:rank]
         self._lower = list(loop.operands)[: len(self._ivs)]
         self.removed = 0
 

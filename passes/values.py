@@ -87,6 +87,18 @@ def constant_int(value: Any) -> int | None:
     return attribute.value if isinstance(attribute, mlir.ir.IntegerAttr) else None
 
 
+def constant_bool(value: Any) -> bool | None:
+    """The truth value that an ``arith.constant`` of type ``i1`` holds, or None."""
+    op = owner(value)
+    if op is None or op.name != "arith.constant":
+        return None
+    attribute = op.attributes["value"]
+    if isinstance(attribute, mlir.ir.BoolAttr):
+        return bool(attribute.value)
+    is_bit = isinstance(attribute, mlir.ir.IntegerAttr) and str(attribute.type) == "i1"
+    return bool(attribute.value) if is_bit else None
+
+
 _INDEX_CASTS = frozenset({"arith.index_cast", "arith.index_castui"})
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from numba.core import config as numba_config
 from numba.core import ir as numba_ir
 from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.cpu_options import ParallelOptions
+from numba.core.errors import NumbaPerformanceWarning
 
 from numba_mlir import config
 from numba_mlir.errors import (
@@ -79,6 +82,8 @@ class RoundTrip(FunctionPass):
             modified |= result.modified
             record.passes.append(one.name)
             record.remarks.extend(result.remarks)
+            if one.warns:
+                _warn(result.remarks)
             self.after_stage(record, f"after-{one.name}", module)
         if modified:
             self.put_back(imported, state, record)
@@ -122,6 +127,14 @@ class RoundTrip(FunctionPass):
 
     def _is_strict(self, state: Any) -> bool:
         return self.strict or getattr(state.flags, "mlir_strict", None) is True
+
+
+def _warn(remarks: Iterable[Remark]) -> None:
+    """Numba's performance warning for each thing that was missed, unless the user has none."""
+    for remark in remarks:
+        if remark.kind == "missed" and not numba_config.DISABLE_PERFORMANCE_WARNINGS:
+            loc = None if remark.line is None else numba_ir.Loc(remark.file or "", remark.line)
+            warnings.warn(NumbaPerformanceWarning(f"\n{remark.message}", loc), stacklevel=2)
 
 
 def switch_off_numba_fusion(state: Any) -> None:

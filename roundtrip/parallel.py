@@ -1,8 +1,14 @@
-"""Import of a Parfor: ``scf.parallel`` with ``scf.reduce``, or one opaque statement.
+"""Import of a Parfor: ``scf.parallel`` with ``scf.reduce``, an ordered ``scf.for``, or one
+opaque statement.
 
 A reduction variable enters the loop as an ``init`` operand with its value before the loop.
 Inside, it starts from the operation's neutral value, so that what the body makes of it is
 this iteration's contribution, which ``scf.reduce`` combines.
+
+A user's loop that carries a variable from one iteration to another in any other way, or
+assigns one that is read after it, is an ``scf.for`` with the attribute ``numba.ordered``: the
+loop as the user wrote it.  `numba_mlir.passes.parallelize` finds out which of them can run in
+parallel.
 """
 
 from __future__ import annotations
@@ -16,6 +22,7 @@ from numba_mlir import mlir
 from numba_mlir.converters import build, reductions, scalars
 from numba_mlir.converters.frame import Frame
 from numba_mlir.converters.slots import Env, Slot
+from numba_mlir.dialect import ORDERED
 from numba_mlir.errors import UnsupportedConstruct
 from numba_mlir.roundtrip.reduction_analysis import (
     ARRAY,
@@ -28,7 +35,12 @@ from numba_mlir.roundtrip.reduction_analysis import (
     reduction_kind,
     user_line,
 )
-from numba_mlir.roundtrip.regions import BlockSet, StructuredImporter, convert_statements
+from numba_mlir.roundtrip.regions import (
+    BlockSet,
+    StructuredImporter,
+    carried_attributes,
+    convert_statements,
+)
 
 #: what happened to one Parfor: (Parfor, reason it stayed opaque or None)
 Outcome = tuple[Any, "str | None"]
@@ -80,21 +92,16 @@ class ParforImporter:
         convert_statements(
             frame, env, parfor.init_block.body, live_after | body_reads | before | bounds_names
         )
-        return [*before, *self.import_loop(frame, env, parfor, live_after)]
+        names = self._in_order(frame, env, parfor, live_after)
+        if names is None:
+            names = [*self.import_loop(frame, env, parfor, live_after)]
+        return [*before, *names]
 
     def import_loop(
         self, frame: Frame, env: Env, parfor: Any, live_after: frozenset[str]
     ) -> dict[str, str]:
         """Import without the init block; returns the kinds of the reductions by variable."""
-        assigned = frame.accesses.assigned(parfor)
-        live = frame.accesses.body_liveness(parfor, frozenset(assigned & live_after))
-        carried = assigned & live[min(parfor.loop_body)]
-        kinds = {n: reduction_kind(frame, env, parfor, n) for n in sorted(carried)}
-        lost = (assigned & live_after) - carried
-        if lost:
-            raise UnsupportedConstruct(
-                f"{readable(lost)} is assigned in the parallel loop and read after it", parfor.loc
-            )
+        kinds = self._kinds(frame, env, parfor, *_across(frame, parfor, live_after))
         self._loop(frame, env, parfor, kinds)
         for name, kind in kinds.items():
             what = beyond_numba(frame, env, parfor, name, kind)
@@ -102,18 +109,74 @@ class ParforImporter:
                 frame.repairs.append((frame.user_line or parfor.loc, what))
         return kinds
 
+    def _in_order(
+        self, frame: Frame, env: Env, parfor: Any, live_after: frozenset[str]
+    ) -> list[str] | None:
+        """Import a user's loop whose variables are no reductions; None for other loops."""
+        carried, lost = _across(frame, parfor, live_after)
+        if not _users_own(parfor) or not carried | lost:
+            return None
+        try:
+            self._kinds(frame, env, parfor, carried, lost)
+        except UnsupportedConstruct:
+            names = sorted(carried | lost)
+            self._ordered(frame, env, parfor, names)
+            what = f"{readable(set(names))}: what the loop gives when run in order"
+            frame.repairs.append((parfor.loc, what))
+            return names
+        return None
+
+    def _kinds(
+        self, frame: Frame, env: Env, parfor: Any, carried: set[str], lost: set[str]
+    ) -> dict[str, str]:
+        """The reduction that each of ``carried`` is; UnsupportedConstruct where one is none."""
+        if lost:
+            raise UnsupportedConstruct(
+                f"{readable(lost)} is assigned in the parallel loop and read after it", parfor.loc
+            )
+        return {n: reduction_kind(frame, env, parfor, n) for n in sorted(carried)}
+
+    def _ordered(self, frame: Frame, env: Env, parfor: Any, names: list[str]) -> None:
+        """One iteration after the other; ``names`` go from each to the next."""
+        (lower,), (upper,), not_negative = self._bounds(frame, env, parfor)
+        index = parfor.loop_nests[0].index_variable.name
+        initial = [frame.use(env, name).value for name in names]
+        kinds = [v.type for v in initial]
+        attributes = {ORDERED: mlir.ir.UnitAttr.get(), **self._origin(frame, parfor)}
+        if names:
+            attributes |= carried_attributes(frame, names)
+        operands = [lower, upper, frame.index_constant(1), *initial]
+        with frame.location(parfor.loc):
+            made = build.op("scf.for", operands, kinds, attributes, regions=1)
+        locs = [mlir.ir.Location.name(name) for name in (index, *names)]
+        block = made.regions[0].blocks.append(build.index_type(), *kinds, arg_locs=locs)
+        inner = Env(env)
+        with mlir.ir.InsertionPoint(block), frame.location(parfor.loc):
+            iv, *values = block.arguments
+            self._indices(frame, inner, parfor, [iv], not_negative)
+            for name, value in zip(names, values, strict=True):
+                inner[name] = Slot(frame.type_of(name), value)
+            self._body(frame, inner, parfor, names)
+            build.op("scf.yield", [frame.use(inner, name).value for name in names])
+        for name, result in zip(names, made.results, strict=True):
+            env[name] = Slot(frame.type_of(name), result)
+
+    def _origin(self, frame: Frame, parfor: Any) -> dict[str, Any]:
+        """The attribute that says which Parfor a loop was."""
+        ir_ = mlir.ir
+        number = frame.table.add_parfor(parfor)
+        handle = ir_.IntegerAttr.get(ir_.IntegerType.get_signless(64), number)
+        return {"numba.parfors": ir_.ArrayAttr.get([handle])}
+
     def _loop(self, frame: Frame, env: Env, parfor: Any, kinds: dict[str, str]) -> None:
         lower, upper, not_negative = self._bounds(frame, env, parfor)
         one = frame.index_constant(1)
         initial = [frame.use(env, name).value for name in kinds]
         rank = len(lower)
         ir_ = mlir.ir
-        handle = ir_.IntegerAttr.get(
-            ir_.IntegerType.get_signless(64), frame.table.add_parfor(parfor)
-        )
         attributes = {
             "operandSegmentSizes": ir_.DenseI32ArrayAttr.get([rank, rank, rank, len(initial)]),
-            "numba.parfors": ir_.ArrayAttr.get([handle]),
+            **self._origin(frame, parfor),
         }
         if kinds:
             attributes["numba.names"] = ir_.ArrayAttr.get([ir_.StringAttr.get(n) for n in kinds])
@@ -232,6 +295,20 @@ _REORDERED = {"add": "arith.addf", "mul": "arith.mulf"}
 
 def _may_reorder(parfor: Any) -> bool:
     return from_numpy(parfor, _ANY_ORDER) is not None
+
+
+def _across(frame: Frame, parfor: Any, live_after: frozenset[str]) -> tuple[set[str], set[str]]:
+    """Variables that go from one iteration to another, and those only read after the loop."""
+    assigned = frame.accesses.assigned(parfor)
+    live = frame.accesses.body_liveness(parfor, frozenset(assigned & live_after))
+    carried = assigned & live[min(parfor.loop_body)]
+    return carried, (assigned & live_after) - carried
+
+
+def _users_own(parfor: Any) -> bool:
+    """Whether the loop is a ``prange`` that the user wrote, over one index."""
+    written = any(pattern[:2] == ("prange", "user") for pattern in parfor.patterns)
+    return written and len(parfor.loop_nests) == 1
 
 
 class _Marker:

@@ -15,6 +15,7 @@ from numba.core.typed_passes import (
     NopythonRewrites,
     NopythonTypeInference,
     ParforFusionPass,
+    ParforPass,
     ParforPreLoweringPass,
 )
 
@@ -61,6 +62,12 @@ def _reductions(parallel: bool) -> MLIRPass:
     return Reductions(parallel)
 
 
+def _parallelize() -> MLIRPass:
+    from numba_mlir.passes.parallelize import Parallelize
+
+    return Parallelize()
+
+
 def _to_sequential() -> MLIRPass:
     from numba_mlir.passes.sequential import Sequential
 
@@ -99,6 +106,7 @@ def add_passes(pm: PassManager, state: Any, selection: Selection) -> None:
         _type_reductions(pm)
     for step in steps:
         pm.add_pass_after(step.pass_class(selection.strict), step.behind)
+    number_indices(pm, selection)
     if selection.value("codegen") and _has(pm, ParforPreLoweringPass):
         # Last: behind it, nothing may change the loops.  In front of ParforPreLoweringPass the
         # reduction variables of Parfors are not known yet.
@@ -122,6 +130,17 @@ def _type_reductions(pm: PassManager) -> None:
     pm.add_pass_after(TypeReductions, NopythonTypeInference)
 
 
+def number_indices(pm: PassManager, selection: Selection) -> None:
+    """Let the index of a parallel loop be a plain number where a variable takes its value."""
+    if not _has(pm, ParforPass) or all(stage == "identity" for stage, _ in selection.passes):
+        return
+    from numba_mlir.roundtrip.index_passes import NumberIndices
+
+    order = [one for one, _ in pm.passes]
+    # At once in front of ParforPass, which looks for copies of the index.
+    pm.add_pass_after(NumberIndices, order[order.index(ParforPass) - 1])
+
+
 def plan(pm: PassManager, selection: Selection) -> list[Step]:
     """Where the selected passes go in ``pm``; nothing in a pipeline without typed IR."""
     return (_parallel if _has(pm, ParforFusionPass) else _sequential)(pm, selection)
@@ -143,11 +162,15 @@ def _parallel(pm: PassManager, selection: Selection) -> list[Step]:
 
     loops: list[MLIRPass] = []  # neighbours here share one live module: one import, one export
     # Identity first: it has to see what Numba made.
+    if value := selection.value("identity"):
+        loops.append(PASSES["identity"](value))
     # Fusion before Tiling: blocks of a fused loop keep its temporaries in the cache.
     # GpuOutline last of these: what is a kernel has to be known after fusion and tiling.
-    for stage in ("identity", "fusion", "tiling"):
-        if value := selection.value(stage):
-            loops.append(PASSES[stage](value))
+    wanted = [(stage, selection.value(stage)) for stage in ("fusion", "tiling")]
+    optimising = [PASSES[stage](value) for stage, value in wanted if value]
+    if optimising:
+        # Parallelize first: the loops that it makes, or leaves sequential, are like any other.
+        loops += [_parallelize(), *optimising]
     if loops:
         # Behind ParforFusionPass even so: its two rounds of simplify() remove the dead
         # iterators of prange loops, which stand between loops that can be fused.

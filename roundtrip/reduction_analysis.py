@@ -20,6 +20,8 @@ from numba_mlir.errors import UnsupportedConstruct
 
 #: kinds that Numba's own lowering refuses
 _REPAIRED = {"and": "by &", "or": "by |", "xor": "by ^"}
+#: kinds with an operator and its inverse, which Numba's lowering refuses in one loop
+_BOTH_WAYS = {"add": "+= and -=", "mul": "*= and /="}
 #: kind of a reduction over a whole array, kept as the statement that it is
 ARRAY = "array"
 
@@ -81,12 +83,13 @@ def beyond_numba(frame: Frame, env: Env, parfor: Any, name: str, kind: str) -> s
         return f"np.{kind[:3]} gives NaN where there is one"
     if kind in _REPAIRED:
         return f"the reduction of {readable({name})} {_REPAIRED[kind]}"
-    if kind != "add":
+    if kind not in _BOTH_WAYS:
         return None
     statements = list(_statements(parfor))
     family, _ = _family(frame, env, statements, name)
     operators = {_name(s).lstrip("i") for s in statements if _touches(frame, s, family)} - {""}
-    return f"the reduction of {readable({name})} by += and -=" if len(operators) > 1 else None
+    both = f"the reduction of {readable({name})} by {_BOTH_WAYS[kind]}"
+    return both if len(operators) > 1 else None
 
 
 def array_step(frame: Frame, env: Env, parfor: Any, name: str) -> tuple[Any, set[str]]:

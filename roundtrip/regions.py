@@ -209,6 +209,18 @@ class CfgImporter:
         mlir.cf.BranchOp(self._operands(env, target), block)
 
 
+def carried_attributes(frame: Frame, names: list[str]) -> dict[str, Any]:
+    """The variables and Numba types behind the results of a structured operation."""
+    if not names:
+        return {}
+    ir_ = mlir.ir
+    kinds = [frame.type_attribute(frame.type_of(name)) for name in names]
+    return {
+        "numba.names": ir_.ArrayAttr.get([ir_.StringAttr.get(name) for name in names]),
+        "numba.types": ir_.ArrayAttr.get(kinds),
+    }
+
+
 def condition_value(frame: Frame, env: Env, branch: Any) -> Any:
     """The i1 of a branch; Numba has made it a boolean before this point."""
     slot = env.get(branch.cond.name)
@@ -328,15 +340,7 @@ class StructuredImporter:
             env[name] = Slot(self.frame.type_of(name), result)
 
     def _names(self, names: list[str]) -> dict[str, Any]:
-        """The variables and Numba types behind the results of a structured operation."""
-        if not names:
-            return {}
-        ir_ = mlir.ir
-        kinds = [self.frame.type_attribute(self.frame.type_of(n)) for n in names]
-        return {
-            "numba.names": ir_.ArrayAttr.get([ir_.StringAttr.get(n) for n in names]),
-            "numba.types": ir_.ArrayAttr.get(kinds),
-        }
+        return carried_attributes(self.frame, names)
 
     # -- loops ---------------------------------------------------------------
     def _loop(self, loop: graph.Loop, env: Env) -> int:

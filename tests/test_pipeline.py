@@ -31,6 +31,7 @@ from numba_mlir.passes.base import MLIRPass, PassResult, Remark
 from numba_mlir.roundtrip import importer, pass_class
 from numba_mlir.roundtrip.adapter import RoundTrip, new_pass_class
 from numba_mlir.roundtrip.flags import Selection
+from numba_mlir.roundtrip.index_passes import NumberIndices
 from numba_mlir.roundtrip.pipeline import switch_off_numba_fusion
 from numba_mlir.roundtrip.reduction_passes import TakeReductions, TypeReductions
 
@@ -258,7 +259,7 @@ def stem(cls: Any) -> str:
 def test_fusion_stands_behind_numbas_pass_which_does_not_fuse() -> None:
     passes, state = passes_of(numba_mlir.pipeline(fusion=True))
     place = passes.index(ParforFusionPass)
-    assert stem(passes[place + 1]) == "mlir_fusion"
+    assert stem(passes[place + 1]) == "mlir_parallelize_fusion"
     assert passes[place + 2] is ParforPreLoweringPass
     assert not state.flags.auto_parallel.fusion
     assert state.flags.auto_parallel.enabled
@@ -274,7 +275,7 @@ def test_broadcast_stands_in_front_of_parfors() -> None:
     passes, state = passes_of(numba_mlir.pipeline(broadcast=True))
     place = passes.index(NopythonRewrites)
     assert stem(passes[place + 1]) == "mlir_broadcast_reductions"
-    assert passes[place + 2] is ParforPass
+    assert passes[place + 2 : place + 4] == [NumberIndices, ParforPass]
     assert state.flags.auto_parallel.fusion
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -252,7 +253,27 @@ def opaque(reason: str, args: tuple[Any, ...] = (X,)) -> Callable[[Any], Any]:
     return add
 
 
-@opaque("'late' is carried from one iteration to another other than by a reduction")
+@opaque("the reduction of 'p' has no neutral complex128 to start from", (X * 1j,))
+def complex_product(z):
+    p = 1j
+    for i in prange(z.size):
+        p *= z[i]
+    return p
+
+
+# -- what is a loop in order ----------------------------------------------------
+ORDERED: list[Any] = []
+
+
+def ordered(name: str) -> Callable[[Any], Any]:
+    def add(function: Any) -> Any:
+        ORDERED.append(pytest.param(function, name, id=function.__name__))
+        return function
+
+    return add
+
+
+@ordered("late")
 def undefined_on_a_path(x):
     out = np.zeros(4)
     for i in prange(4):
@@ -263,7 +284,7 @@ def undefined_on_a_path(x):
     return out
 
 
-@opaque("'last' is assigned in the parallel loop and read after it")
+@ordered("last")
 def last_value(x):
     last = 0.0
     for i in prange(1):
@@ -271,14 +292,14 @@ def last_value(x):
     return last
 
 
-@opaque("'i' is assigned in the parallel loop and read after it")
+@ordered("i")
 def last_index(x):
     for i in prange(1):
         x[i] = 3
     return x, i
 
 
-@opaque("'s' is carried from one iteration to another other than by a reduction")
+@ordered("s")
 def running_sum_is_seen(x):
     s = 0.0
     for i in prange(1):
@@ -287,7 +308,7 @@ def running_sum_is_seen(x):
     return s, x
 
 
-@opaque("'s' is carried from one iteration to another by 2 different operators")
+@ordered("s")
 def two_operators(x):
     s = 1.0
     for i in prange(1):
@@ -296,7 +317,7 @@ def two_operators(x):
     return s
 
 
-@opaque("'s' is carried from one iteration to another other than by a reduction")
+@ordered("s")
 def subtracted_from(x):
     s = 1.0
     for i in prange(1):
@@ -304,21 +325,13 @@ def subtracted_from(x):
     return s
 
 
-@opaque("the array 'r' is carried from one iteration to another other than by one in-place")
+@ordered("r")
 def two_array_operators(x):
     r = np.ones(4)
     for _ in prange(1):
         r += x
         r *= 2
     return r
-
-
-@opaque("the reduction of 'p' has no neutral complex128 to start from", (X * 1j,))
-def complex_product(z):
-    p = 1j
-    for i in prange(z.size):
-        p *= z[i]
-    return p
 
 
 @pytest.mark.parametrize(("function", "args", "reason"), OPAQUE)
@@ -331,6 +344,19 @@ def test_why_a_loop_stays_one_statement(function: Any, args: tuple[Any, ...], re
     text = str(found.module)
     assert "pyir.stmt" in text
     assert text.count("numba.parfors = ") == found.parfors - 1
+
+
+@pytest.mark.parametrize(("function", "name"), ORDERED)
+def test_a_loop_that_is_no_reduction_stays_in_order(function: Any, name: str) -> None:
+    found = imported(function, X)
+    assert not found.opaque
+    ((loc, message),) = found.repairs
+    assert message == f"'{name}': what the loop gives when run in order"
+    line = next(n for n, text in enumerate(_source(function)) if "prange" in text)
+    assert loc.line == function.__code__.co_firstlineno + line
+    (loop,) = [text for text in str(found.module).splitlines() if "numba.ordered" in text]
+    (carried,) = re.findall(r'numba.names = \["(\w+)', loop)
+    assert carried == name
 
 
 def _source(function: Any) -> list[str]:
