@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,6 +51,22 @@ def permute(op: Any, order: list[int]) -> None:
         old[source].replace_all_uses_with(new[position])
     for _ in range(rank):
         block.erase_argument(0)
+
+
+def condition(nest: Nest, plan: Plan) -> Any | None:
+    """An i1 at the insertion point: the planned form pays; None where it always does."""
+    if not plan.least:
+        return None
+    builder, arith = _Builder(nest, plan), mlir.arith
+    tests: list[Any] = []
+    with builder.location:
+        for dims, least in plan.least.items():
+            spans = [builder.span(*(builder.value(bound, {}) for bound in (dim.lower, dim.upper)))
+                     for dim in dims]  # fmt: skip
+            iterations = functools.reduce(arith.muli, spans)
+            predicate = arith.CmpIPredicate.sge
+            tests.append(arith.cmpi(predicate, iterations, builder.constant(least)))
+        return functools.reduce(arith.andi, tests)
 
 
 @dataclasses.dataclass

@@ -69,6 +69,8 @@ class Plan:
     permuted: tuple[Dim, ...] | None = None
     pieces: int = 1
     """about how many blocks a parallel index is cut into, where they may be large enough"""
+    least: dict[tuple[Dim, ...], int] = dataclasses.field(default_factory=dict)
+    """iterations of loops together from which on it pays"""
 
 
 def names(dim: Dim) -> str:
@@ -88,14 +90,18 @@ class Planner:
         """loops that others' bounds depend on: they stay outside and whole"""
         self.blocks: dict[Dim, Blocks] = {}
         self.gains: dict[str, None] = {}
+        self.least: dict[tuple[Dim, ...], int] = {}
 
     def plan(self) -> Plan:
         simple = all(set(s.dims) == set(self.nest.dims) for s in self.nest.statements)
         if simple and not self.sizes:
             return self._parallel_only()
         levels = [self._statement(s, n) for n, s in enumerate(self.nest.statements)]
+        return self._made(levels)
+
+    def _made(self, levels: list[tuple[Level, ...]]) -> Plan:
         pieces = PIECES_PER_CORE * self.machine.cores
-        return Plan(self.blocks, levels, list(self.gains), pieces=pieces)
+        return Plan(self.blocks, levels, list(self.gains), None, pieces, self.least)
 
     # -- only parallel indices ---------------------------------------------------------
     def _parallel_only(self) -> Plan:
@@ -105,9 +111,10 @@ class Planner:
             return nothing
         costs = {dim: self._total(dim) for dim in dims}
         best = min(dims, key=lambda d: (costs[d], -dims.index(d)))
-        far = [d for d in dims if d is not best and self._is_near_elsewhere(d, best)]
-        if far:
-            return self._transposition(best, far[-1])
+        other = _crossing(self.nest.statements, best, list(dims))
+        if other is not None:
+            levels = [self._transposition(s, best, other) for s in self.nest.statements]
+            return self._made(levels)
         if best is dims[-1] or costs[best] > WORTH * costs[dims[-1]]:
             return nothing
         order = sorted(dims, key=lambda d: -costs[d])
@@ -118,27 +125,27 @@ class Planner:
     def _total(self, dim: Dim) -> float:
         return sum(cost(s, dim, self.machine) for s in self.nest.statements)
 
-    def _is_near_elsewhere(self, dim: Dim, best: Dim) -> bool:
-        """Whether an access goes far along ``best`` and to the next element along ``dim``."""
-        return any(
-            step(r, best.iv) == "far" and step(r, dim.iv) == "next"
-            for s in self.nest.statements
-            for r in references(s)
-        )
+    def _transposition(self, statement: Statement, best: Dim, other: Dim) -> tuple[Level, ...]:
+        """What is fetched along one index is used up along the other.
 
-    def _transposition(self, best: Dim, other: Dim) -> Plan:
-        """Blocks of lines: what is fetched along one index is used up along the other."""
-        items = [item_bytes(r.memref) for s in self.nest.statements for r in references(s)]
-        line = max(self.machine.line // max(items), 1)
-        near, far = 4 * line, 4 * line
-        for dim in self.nest.dims:
-            if dim in (best, other):
-                size = near if dim is best else far
-                self.blocks[dim] = Blocks(size, size, fixed=size)
-        rest = [d for d in self.nest.dims if d in self.blocks and d is not best]
-        levels = (*(Level("point", d, 1) for d in rest), Level("point", best, 1))
-        gain = f"blocks of {far} by {near} over {names(other)} and {names(best)}"
-        return Plan(self.blocks, [levels for _ in self.nest.statements], [gain])
+        The lines that the innermost loop fetches take a quarter of L1.  That pays where
+        they would not stay in L2 until their next elements are used.
+        """
+        items = {r: item_bytes(r.memref) for r in references(statement)}
+        line = max(self.machine.line // max(items.values()), 1)
+        size = max(self.machine.l1 // 4 // self.machine.line // line, 1) * line
+        crossing = sum(items[r] for r in items if step(r, best.iv) == "far")
+        if not (self.nest.outer[best] or self.nest.outer[other]):
+            self.least[best, other] = self.machine.l2 // max(crossing, 1)
+        tiles: dict[Dim, int] = {}
+        for dim in (best, other):
+            if dim.parallel and dim in self.nest.dims:
+                self._want(dim, Blocks(4 * line, size, line))
+            else:
+                tiles[dim] = size
+        self._gain(f"blocks of {size} by {size} over {names(other)} and {names(best)}")
+        order = [d for d in statement.dims if d is not best] + [best]
+        return self._levels(order, {}, tiles)
 
     # -- statements with inner loops -----------------------------------------------------
     def _statement(self, statement: Statement, number: int) -> tuple[Level, ...]:
@@ -155,6 +162,11 @@ class Planner:
             limit = WORTH * cost(statement, last, self.machine) if last in dims else 0
             if best is not last and cost(statement, best, self.machine) > limit:
                 best = last
+        other = None if kept or self.sizes else _crossing([statement], best, movable)
+        if other is not None and best in movable:
+            levels = self._transposition(statement, best, other)
+            self._verify(levels, kept)
+            return levels
         order = [d for d in dims if d is not best] + [best]
         jam = self._jam(statement, best, kept)
         if best is not last:
@@ -251,6 +263,9 @@ class Planner:
             wanted = Blocks(2 * jam, 64, jam)
         else:
             return
+        self._want(dim, wanted)
+
+    def _want(self, dim: Dim, wanted: Blocks) -> None:
         old = self.blocks.get(dim, wanted)
         if old.fixed is not None:
             return
@@ -279,6 +294,21 @@ class Planner:
         levels += [Level("tile", d, tiles[d]) for d in inside if d in tiles]
         levels += [Level("point", d, jam.get(d, 1)) for d in inside]
         return tuple(levels)
+
+
+def _crossing(statements: list[Statement], best: Dim, dims: list[Dim]) -> Dim | None:
+    """The loop along which an access goes to the next element that goes far along ``best``."""
+    found = [
+        dim
+        for dim in dims
+        if dim is not best
+        and any(
+            step(reference, best.iv) == "far" and step(reference, dim.iv) == "next"
+            for statement in statements
+            for reference in references(statement)
+        )
+    ]
+    return found[-1] if found else None
 
 
 def _at_most(count: int, dim: Dim) -> int:

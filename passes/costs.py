@@ -40,13 +40,17 @@ def references(statement: Statement) -> list[Reference]:
 
 def cost(statement: Statement, dim: Dim, machine: Machine) -> float:
     """What one iteration costs when ``dim`` is innermost, in cache lines."""
+    found = references(statement)
+    read = {(r.memref, r.indices) for r in found if not r.write}
     total = 0.0
-    for reference in references(statement):
+    for reference in found:
+        # A line that is written without having been read is fetched for that.
+        lines = 2 if reference.write and (reference.memref, reference.indices) not in read else 1
         where = step(reference, dim.iv)
         if where == "far":
-            total += 1
+            total += lines
         elif where == "next":
-            total += item_bytes(reference.memref) / machine.line
+            total += lines * item_bytes(reference.memref) / machine.line
     return total + (CHAIN if is_chain(statement, dim) else 0)
 
 

@@ -20,12 +20,13 @@ that other iterations write, nests without anything to gain.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any, ClassVar
 
 from numba_mlir import mlir
 from numba_mlir.passes.base import MLIRPass, PassResult, Remark
-from numba_mlir.passes.blocked import build, permute
+from numba_mlir.passes.blocked import build, condition, permute
 from numba_mlir.passes.blocking import Plan, Planner
 from numba_mlir.passes.dependences import check
 from numba_mlir.passes.legality import Guard
@@ -91,6 +92,8 @@ class Tiling(MLIRPass):
         if guards:
             pairs = ", ".join(f"{provenance.root(a)} and {provenance.root(b)}" for a, b in guards)
             message += f" (where these do not overlap: {pairs})"
+        if plan.least:
+            message += f" (from {min(plan.least.values())} elements on)"
         _replace(nest, plan, guards)
         return message
 
@@ -127,10 +130,14 @@ def _replace(nest: Nest, plan: Plan, guards: tuple[Guard, ...]) -> None:
     ir = mlir.ir
     op = nest.op
     with op.location, ir.InsertionPoint(op):
-        if not guards:
+        tests = [all_disjoint(guards)] if guards else []
+        pays = condition(nest, plan)
+        tests += [] if pays is None else [pays]
+        if not tests:
             _build(nest, plan)
             return
-        branch = ir.Operation.create("scf.if", operands=[all_disjoint(guards)], regions=2)
+        both = functools.reduce(mlir.arith.andi, tests)
+        branch = ir.Operation.create("scf.if", operands=[both], regions=2)
         then, other = (ir.Block.create_at_start(region) for region in branch.regions)
         with ir.InsertionPoint(other):
             op.clone()

@@ -152,6 +152,39 @@ _SCALED_PRODUCT = """
 """
 
 
+def test_a_crossing_read_gives_blocks_where_its_lines_do_not_stay_in_the_cache() -> None:
+    applied = _tiled(
+        """
+        %x = memref.alloc(%n, %m) : memref<?x?xf64>
+        scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+          scf.for %j = %c0 to %m step %c1 {
+            %p = memref.load %a[%j, %i] : memref<?x?xf64>
+            memref.store %p, %x[%i, %j] : memref<?x?xf64>
+          }
+          scf.reduce
+        }
+        "pyir.stmt"(%x) : (memref<?x?xf64>) -> ()
+        // CHECK-DAG:   %[[LEAST:.*]] = arith.constant 65536 : index
+        // CHECK:       %[[X:.*]] = memref.alloc(%[[N:.*]], %[[M:.*]]) :
+        // CHECK-DAG:   %[[SN:.*]] = arith.maxsi %[[N]],
+        // CHECK-DAG:   %[[SM:.*]] = arith.maxsi %[[M]],
+        // CHECK:       %[[ALL:.*]] = arith.muli %[[SM]], %[[SN]]
+        // CHECK:       %[[PAYS:.*]] = arith.cmpi sge, %[[ALL]], %[[LEAST]]
+        // CHECK:       scf.if %[[PAYS]] {
+        // CHECK:         scf.parallel
+        // CHECK:           scf.for %[[JT:.*]] = %{{.*}} to %[[M]] step %c128 {
+        // CHECK:             scf.for %[[I:.*]] =
+        // CHECK:               scf.for %[[J:.*]] = %[[JT]] to
+        // CHECK-NEXT:            %[[P:.*]] = memref.load %{{.*}}[%[[J]], %[[I]]]
+        // CHECK-NEXT:            memref.store %[[P]], %[[X]][%[[I]], %[[J]]]
+        // CHECK:       } else {
+        // CHECK:         scf.parallel (%[[I:.*]]) =
+        // CHECK-NEXT:      scf.for %[[J:.*]] = %{{.*}} to %[[M]] step
+        """
+    )
+    assert applied == ["blocks of 128 by 128 over an index and an index (from 65536 elements on)"]
+
+
 @pytest.mark.parametrize(
     ("registers", "unrolled"), [(16, "2 of an index by 4"), (32, "4 of an index by 4")]
 )

@@ -16,6 +16,7 @@ import pytest
 from numba import prange
 
 import numba_mlir
+from numba_mlir.passes.machine import Machine
 from numba_mlir.roundtrip.copying import Copier
 
 SIZES = [(0, 3, 2), (3, 0, 2), (2, 3, 0), (1, 1, 1), (5, 7, 3), (35, 70, 21)]
@@ -152,6 +153,13 @@ def _applied(dispatcher: Any) -> list[str]:
             if r["kind"] == "applied" and r["pass_name"] == "tiling"]  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def small_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks so small that arrays of some dozen elements have several."""
+    small = Machine(l1=2 << 10, l2=4 << 10, cores=2)
+    monkeypatch.setattr("numba_mlir.passes.tiling.this_machine", lambda: small)
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Loops whose arrays overlap give the interpreter's result in its order only."""
@@ -269,6 +277,46 @@ _TRANSPOSED = {
     parallel: numba_mlir.njit(parallel=parallel, mlir_tiling=True)(transposed_sum)
     for parallel in (True, False)
 }
+
+
+def crossing(a: Any, b: Any, c: Any) -> None:
+    for i in prange(a.shape[0]):
+        for j in range(a.shape[1]):
+            c[i, j] = a[i, j] + b[j, i]
+
+
+def swapped_axes(a: Any, c: Any) -> None:
+    for i in prange(a.shape[0]):
+        for j in range(a.shape[1]):
+            for k in range(a.shape[2]):
+                c[i, k, j] = 2 * a[i, j, k]
+
+
+def crossing_triangle(a: Any, b: Any, c: Any) -> None:
+    for i in prange(a.shape[0]):
+        for j in range(min(i, a.shape[1])):
+            c[i, j] = a[i, j] + b[j, i]
+
+
+def test_a_transposed_operand_in_loops() -> None:
+    rng = np.random.default_rng(0)
+    compiled = numba_mlir.njit(parallel=True, mlir_tiling=True)
+    two, three, triangle = (compiled(f) for f in (crossing, swapped_axes, crossing_triangle))
+    for n, m in ((0, 3), (3, 0), (1, 1), (1, 40), (16, 8), (67, 129)):
+        _check(two, rng.random((n, m)), rng.random((m, n)), rng.random((n, m)))
+        _check(two, *(rng.random((2 * max(n, m),) * 2)[::-2, : max(n, m)] for _ in range(3)))
+        _check(triangle, rng.random((n, m)), rng.random((m, n)), rng.random((n, m)))
+        _check(three, rng.random((3, n, m)), rng.random((3, m, n)))
+    for tiled in (two, three):
+        assert any("blocks of" in message for message in _applied(tiled))
+
+
+def test_a_transposition_onto_itself(one_thread: None) -> None:
+    tiled = numba_mlir.njit(parallel=True, mlir_tiling=True)(crossing)
+    mine, theirs = (np.arange(60.0 * 60).reshape(60, 60) for _ in range(2))
+    tiled(mine, mine, mine)
+    crossing(theirs, theirs, theirs)
+    np.testing.assert_array_equal(mine, theirs)
 
 
 @pytest.mark.parametrize("parallel", [True, False])
