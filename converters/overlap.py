@@ -1,4 +1,4 @@
-"""The run-time test behind ``numba.disjoint``."""
+"""Run-time tests of where arrays lie: ``numba.disjoint`` and ``numba.column_major``."""
 
 from __future__ import annotations
 
@@ -25,6 +25,31 @@ def disjoint(typingctx: Any, first: Any, second: Any) -> Any:
         return test(context, builder, sig.args, args)
 
     return signature(types.boolean, first, second), codegen
+
+
+@intrinsic
+def column_major(typingctx: Any, array: Any) -> Any:
+    """True when an array lies closer together along its first axis than along its last."""
+    if not isinstance(array, types.Array) or array.ndim < 2:
+        return None
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        whole = make_array(array)(context, builder, args[0])
+        strides = unpack_tuple(builder, whole.strides, array.ndim)
+        first, last = (_magnitude(builder, strides[axis]) for axis in (0, -1))
+        return builder.icmp_signed("<", first, last)
+
+    return signature(types.boolean, array), codegen
+
+
+#: operations on arrays that give an i1, and the intrinsics that they are exported as
+TESTS = {"numba.disjoint": disjoint, "numba.column_major": column_major}
+
+
+def _magnitude(builder: Any, value: Any) -> Any:
+    zero = llvm.Constant(value.type, 0)
+    negative = builder.icmp_signed("<", value, zero)
+    return builder.select(negative, builder.sub(zero, value), value)
 
 
 def test(context: Any, builder: Any, array_types: Any, arrays: Any) -> Any:

@@ -12,7 +12,7 @@ from numba_mlir.converters import arrays, broadcasting, build, casts, intrinsics
 from numba_mlir.converters.broadcasting import Rule
 from numba_mlir.converters.frame import Frame
 from numba_mlir.converters.lowering import OpSpec
-from numba_mlir.converters.overlap import disjoint
+from numba_mlir.converters.overlap import TESTS
 from numba_mlir.converters.slots import Slot
 
 
@@ -29,9 +29,10 @@ def call(frame: Frame, function: Any, args: Sequence[Slot], expr: Any) -> Slot |
         return _broadcast(frame, rule, args[0], expr)
     if function is broadcasting.unaliased_source:
         return _unaliased(frame, *args)
-    if function is disjoint and all(arrays.is_native(arg) for arg in args):
+    test = next((name for name, known in TESTS.items() if function is known), None)
+    if test is not None and all(arrays.is_native(arg) for arg in args):
         bit = scalars.to_mlir(types.boolean)
-        return Slot(types.boolean, build.value("numba.disjoint", [a.value for a in args], bit))
+        return Slot(types.boolean, build.value(test, [arg.value for arg in args], bit))
     return None
 
 

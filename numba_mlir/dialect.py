@@ -9,6 +9,8 @@
 ``numba.check``           another check that may raise and touches no array
 ``numba.wrap_index``      Python's index rule: ``i + n if i < 0 else i``
 ``numba.disjoint``        True when two arrays have no byte in common
+``numba.column_major``  True when an array's elements lie closer together along its first
+                        axis than along its last, as in Fortran order
 ``numba.unaliased``       an array's elements, apart from those of a second array: the
                           array itself, or a copy where the two overlap
 ``numba.broadcast``       the common shape of several shapes, else NumPy's ValueError
@@ -59,6 +61,7 @@ def _dialect() -> Any:
     operation("undef", 0, 1, pure=True)
     operation("wrap_index", 2, 1, pure=True)
     operation("disjoint", 2, 1, pure=True)
+    operation("column_major", 1, 1, pure=True)
     operation("check", 2, 0, pure=False)
     operation("unaliased", 2, 1, pure=False)
     variadic = Sequence[ext.Operand[AnyType]]

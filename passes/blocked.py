@@ -55,18 +55,23 @@ def permute(op: Any, order: list[int]) -> None:
 
 def condition(nest: Nest, plan: Plan) -> Any | None:
     """An i1 at the insertion point: the planned form pays; None where it always does."""
-    if not plan.least:
-        return None
     builder, arith = _Builder(nest, plan), mlir.arith
     tests: list[Any] = []
     with builder.location:
+        i1 = mlir.ir.IntegerType.get_signless(1)
+        for memref in plan.strided:
+            test = mlir.ir.Operation.create("numba.column_major", [i1], [memref]).result
+            if plan.order != "F":
+                test = arith.xori(test, arith.constant(i1, 1))
+            tests.append(test)
         for dims, least in plan.least.items():
             spans = [builder.span(*(builder.value(bound, {}) for bound in (dim.lower, dim.upper)))
                      for dim in dims]  # fmt: skip
             iterations = functools.reduce(arith.muli, spans)
             predicate = arith.CmpIPredicate.sge
             tests.append(arith.cmpi(predicate, iterations, builder.constant(least)))
-        return functools.reduce(arith.andi, tests)
+    with builder.location:
+        return functools.reduce(arith.andi, tests) if tests else None
 
 
 @dataclasses.dataclass

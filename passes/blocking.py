@@ -7,15 +7,15 @@ elements, and the caches and registers of the `Machine`; docs/tiling.md has the 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from numba_mlir.passes.base import location_name
 from numba_mlir.passes.costs import MAX_JAM, Body, cost, is_chain, references
 from numba_mlir.passes.dependences import ordered
 from numba_mlir.passes.machine import Machine
 from numba_mlir.passes.nests import Dim, Nest, Refused, Statement
-from numba_mlir.passes.strides import item_bytes, step
-from numba_mlir.passes.values import constant_int
+from numba_mlir.passes.strides import Layout, Reference, item_bytes, layout, step
+from numba_mlir.passes.values import constant_int, defined_inside
 
 #: independent chains of additions that keep a core busy
 CHAINS = 8
@@ -71,6 +71,9 @@ class Plan:
     """about how many blocks a parallel index is cut into, where they may be large enough"""
     least: dict[tuple[Dim, ...], int] = dataclasses.field(default_factory=dict)
     """iterations of loops together from which on it pays"""
+    strided: tuple[Any, ...] = ()
+    """arrays that are assumed to lie in the order ``order``, which has to be tested"""
+    order: Layout = "C"
 
 
 def names(dim: Dim) -> str:
@@ -79,11 +82,41 @@ def names(dim: Dim) -> str:
     return name.split(".")[0].lstrip("$") or "an index"
 
 
-class Planner:
-    """Plans one nest for one machine; ``sizes`` are the user's, outermost loop first."""
+def plan_nest(nest: Nest, machine: Machine, sizes: tuple[int, ...] = ()) -> Plan:
+    """The plan for a nest; arrays of any strides are taken to lie in C order, or all in
+    Fortran order where there is nothing to gain otherwise."""
+    plan = Planner(nest, machine, sizes).plan()
+    strided = tuple(
+        memref
+        for memref in dict.fromkeys(r.memref for s in nest.statements for r in references(s))
+        if len(memref.type.shape) > 1
+        and layout(memref) == "A"
+        and not defined_inside(memref, nest.op)
+    )
+    if not strided or sizes:
+        return plan
+    if not plan.gains:
+        plan = Planner(nest, machine, sizes, "F").plan()
+        plan.order = "F"
+    plan.strided = strided
+    return plan
 
-    def __init__(self, nest: Nest, machine: Machine, sizes: tuple[int, ...] | None) -> None:
+
+class Planner:
+    """Plans one nest for one machine; ``sizes`` are the user's, outermost loop first.
+
+    ``unknown`` is the order that is assumed of arrays of layout "A".
+    """
+
+    def __init__(
+        self,
+        nest: Nest,
+        machine: Machine,
+        sizes: tuple[int, ...] = (),
+        unknown: Layout = "C",
+    ) -> None:
         self.nest = nest
+        self.unknown: Layout = unknown
         self.machine = machine
         self.sizes = sizes
         self.fixed = {dim for outer in nest.outer.values() for dim in outer}
@@ -103,6 +136,15 @@ class Planner:
         pieces = PIECES_PER_CORE * self.machine.cores
         return Plan(self.blocks, levels, list(self.gains), None, pieces, self.least)
 
+    def _references(self, statement: Statement) -> list[Reference]:
+        return references(statement, self.unknown)
+
+    def _cost(self, statement: Statement, dim: Dim) -> float:
+        return cost(statement, dim, self.machine, self.unknown)
+
+    def _body(self, statement: Statement, best: Dim) -> Body:
+        return Body(statement, best, self.unknown)
+
     # -- only parallel indices ---------------------------------------------------------
     def _parallel_only(self) -> Plan:
         dims = self.nest.dims
@@ -111,7 +153,7 @@ class Planner:
             return nothing
         costs = {dim: self._total(dim) for dim in dims}
         best = min(dims, key=lambda d: (costs[d], -dims.index(d)))
-        other = _crossing(self.nest.statements, best, list(dims))
+        other = self._crossing(self.nest.statements, best, list(dims))
         if other is not None:
             levels = [self._transposition(s, best, other) for s in self.nest.statements]
             return self._made(levels)
@@ -123,7 +165,13 @@ class Planner:
         return Plan({}, [], [gain], tuple(order))
 
     def _total(self, dim: Dim) -> float:
-        return sum(cost(s, dim, self.machine) for s in self.nest.statements)
+        return sum(self._cost(s, dim) for s in self.nest.statements)
+
+    def _crossing(self, statements: list[Statement], best: Dim, dims: list[Dim]) -> Dim | None:
+        """The loop along which an access goes to the next element that goes far along ``best``."""
+        moves = [r for s in statements for r in self._references(s) if step(r, best.iv) == "far"]
+        found = [d for d in dims if d is not best and any(step(r, d.iv) == "next" for r in moves)]
+        return found[-1] if found else None
 
     def _transposition(self, statement: Statement, best: Dim, other: Dim) -> tuple[Level, ...]:
         """What is fetched along one index is used up along the other.
@@ -131,7 +179,7 @@ class Planner:
         The lines that the innermost loop fetches take a quarter of L1.  That pays where
         they would not stay in L2 until their next elements are used.
         """
-        items = {r: item_bytes(r.memref) for r in references(statement)}
+        items = {r: item_bytes(r.memref) for r in self._references(statement)}
         line = max(self.machine.line // max(items.values()), 1)
         size = max(self.machine.l1 // 4 // self.machine.line // line, 1) * line
         crossing = sum(items[r] for r in items if step(r, best.iv) == "far")
@@ -158,11 +206,11 @@ class Planner:
         ]
         best = last
         if allowed:
-            best = min(allowed, key=lambda d: (cost(statement, d, self.machine), -dims.index(d)))
-            limit = WORTH * cost(statement, last, self.machine) if last in dims else 0
-            if best is not last and cost(statement, best, self.machine) > limit:
+            best = min(allowed, key=lambda d: (self._cost(statement, d), -dims.index(d)))
+            limit = WORTH * self._cost(statement, last) if last in dims else 0
+            if best is not last and self._cost(statement, best) > limit:
                 best = last
-        other = None if kept or self.sizes else _crossing([statement], best, movable)
+        other = None if kept or self.sizes else self._crossing([statement], best, movable)
         if other is not None and best in movable:
             levels = self._transposition(statement, best, other)
             self._verify(levels, kept)
@@ -218,14 +266,14 @@ class Planner:
         inner = [d for d in kept if d not in self.fixed]
         if inner and inner[-1] is kept[-1]:
             limits[inner[-1]] = _at_most(MAX_JAM, inner[-1])
-        found = Body(statement, best).best_jam(limits, self.machine.registers)
+        found = self._body(statement, best).best_jam(limits, self.machine.registers)
         return {d: found[d] for d in statement.dims if d in found}
 
     def _reuse(self, statement: Statement, dim: Dim, best: Dim) -> int:
         """How many reads along ``best`` are the same for all iterations of ``dim``."""
         return sum(
             step(r, dim.iv) == "none" and step(r, best.iv) != "none"
-            for r in references(statement)
+            for r in self._references(statement)
             if not r.write
         )
 
@@ -238,7 +286,7 @@ class Planner:
             return self._given(statement, kept)
         panel = [
             r
-            for r in references(statement)
+            for r in self._references(statement)
             if kept and step(r, best.iv) != "none" and step(r, kept[-1].iv) != "none"
         ]
         shared = [d for d in jam if d not in kept]
@@ -249,7 +297,9 @@ class Planner:
             if not best.parallel:
                 block = sum(item_bytes(r.memref) for r in panel) * ORDERED_TILE
                 room = self.machine.l2 // 4 // block
-                room = min(room, self.machine.l1 * 3 // 4 // Body(statement, best).streams(jam))
+                room = min(
+                    room, self.machine.l1 * 3 // 4 // self._body(statement, best).streams(jam)
+                )
                 tiles[best] = max(room // 16 * 16, 64)
         for dim, size in tiles.items():
             self._gain(f"blocks of {size} over {names(dim)}")
@@ -294,21 +344,6 @@ class Planner:
         levels += [Level("tile", d, tiles[d]) for d in inside if d in tiles]
         levels += [Level("point", d, jam.get(d, 1)) for d in inside]
         return tuple(levels)
-
-
-def _crossing(statements: list[Statement], best: Dim, dims: list[Dim]) -> Dim | None:
-    """The loop along which an access goes to the next element that goes far along ``best``."""
-    found = [
-        dim
-        for dim in dims
-        if dim is not best
-        and any(
-            step(reference, best.iv) == "far" and step(reference, dim.iv) == "next"
-            for statement in statements
-            for reference in references(statement)
-        )
-    ]
-    return found[-1] if found else None
 
 
 def _at_most(count: int, dim: Dim) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from numba_mlir.passes.dependences import ordered
 from numba_mlir.passes.machine import Machine
 from numba_mlir.passes.nests import Dim, Statement
-from numba_mlir.passes.strides import Reference, Step, item_bytes, step
+from numba_mlir.passes.strides import Layout, Reference, Step, item_bytes, step
 
 #: cost of an iteration whose additions wait for those of the one before
 CHAIN = 0.5
@@ -27,20 +27,20 @@ SCRATCH = 2
 SPILL = 0.5
 
 
-def references(statement: Statement) -> list[Reference]:
-    """All accesses of a statement, each once."""
+def references(statement: Statement, unknown: Layout = "C") -> list[Reference]:
+    """All accesses of a statement, each once; ``unknown`` is assumed of layout "A"."""
     found = [
-        Reference(load.operands[0], tuple(load.operands)[1:], False)
+        Reference(load.operands[0], tuple(load.operands)[1:], False, unknown)
         for load in statement.slice.loads
     ]
     for event in statement.events:
-        found.append(Reference(event.cell.memref, event.cell.indices, event.write))
+        found.append(Reference(event.cell.memref, event.cell.indices, event.write, unknown))
     return list(dict.fromkeys(found))
 
 
-def cost(statement: Statement, dim: Dim, machine: Machine) -> float:
+def cost(statement: Statement, dim: Dim, machine: Machine, unknown: Layout = "C") -> float:
     """What one iteration costs when ``dim`` is innermost, in cache lines."""
-    found = references(statement)
+    found = references(statement, unknown)
     read = {(r.memref, r.indices) for r in found if not r.write}
     total = 0.0
     for reference in found:
@@ -68,11 +68,11 @@ class Body:
     one of these loops is shared by its iterations.
     """
 
-    def __init__(self, statement: Statement, best: Dim) -> None:
+    def __init__(self, statement: Statement, best: Dim, unknown: Layout = "C") -> None:
         self.best = best
         self._steps: list[tuple[Reference, Mapping[Dim, Step]]] = [
             (reference, {dim: step(reference, dim.iv) for dim in statement.dims})
-            for reference in references(statement)
+            for reference in references(statement, unknown)
         ]
 
     def _copies(self, jam: Mapping[Dim, int], steps: Mapping[Dim, Step]) -> int:

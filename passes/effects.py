@@ -34,7 +34,8 @@ _STRUCTURE = frozenset(
     )
 )  # fmt: skip
 _PURE_OPS = frozenset(
-    {"numba.wrap_index", "numba.disjoint", "numba.undef", "numba.box", "numba.unbox"}
+    {"numba.wrap_index", "numba.undef", "numba.box", "numba.unbox"}
+    | {"numba.disjoint", "numba.column_major"}
     | {"memref.dim", "memref.alloc", "func.return", "cf.br", "cf.cond_br", "cf.switch"}
     | VIEW_OPS
 )

@@ -33,7 +33,9 @@ from numba_mlir.passes.values import (
 from numba_mlir.passes.views import view_base
 
 #: operations that use an array without letting it escape
-_HARMLESS = frozenset({"memref.load", "memref.store", "memref.dim", "numba.disjoint"})
+_HARMLESS = frozenset(
+    {"memref.load", "memref.store", "memref.dim", "numba.disjoint", "numba.column_major"}
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -61,6 +61,8 @@ class Reference:
     memref: Any
     indices: tuple[Any, ...]
     write: bool
+    unknown: Layout = "C"
+    """what is assumed of an array of layout "A" """
 
 
 Step = Literal["none", "next", "far"]
@@ -80,6 +82,7 @@ def step(reference: Reference, iv: Any) -> Step:
         return "none"
     rank = len(reference.indices)
     kind = layout(reference.memref)
+    kind = reference.unknown if kind == "A" else kind
     contiguous = 0 if kind == "F" else rank - 1
     return "next" if moving == [(contiguous, 1)] or moving == [(contiguous, -1)] else "far"
 

@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 from numba_mlir import mlir
 from numba_mlir.passes.base import MLIRPass, PassResult, Remark
 from numba_mlir.passes.blocked import build, condition, permute
-from numba_mlir.passes.blocking import Plan, Planner
+from numba_mlir.passes.blocking import Plan, plan_nest
 from numba_mlir.passes.dependences import check
 from numba_mlir.passes.legality import Guard
 from numba_mlir.passes.machine import Machine, this_machine
@@ -85,13 +85,16 @@ class Tiling(MLIRPass):
             raise Refused(f"too many pairs of arrays may overlap ({len(guards)})")
         if not self.sizes:
             _refuse_small(nest)
-        plan = Planner(nest, self.machine or this_machine(), self.sizes).plan()
+        plan = plan_nest(nest, self.machine or this_machine(), self.sizes)
         if not plan.gains:
             raise Refused("there is nothing to gain, its arrays are read as they lie in memory")
         message = "; ".join(plan.gains)
         if guards:
             pairs = ", ".join(f"{provenance.root(a)} and {provenance.root(b)}" for a, b in guards)
             message += f" (where these do not overlap: {pairs})"
+        if plan.strided:
+            arrays = ", ".join(dict.fromkeys(provenance.root(a).name_of(a) for a in plan.strided))
+            message += f" (where these lie in {plan.order} order: {arrays})"
         if plan.least:
             message += f" (from {min(plan.least.values())} elements on)"
         _replace(nest, plan, guards)

@@ -102,6 +102,28 @@ def test_parallel_indices_are_permuted_for_fortran_order() -> None:
     assert applied == ["index an index innermost, along which the arrays are contiguous"]
 
 
+def test_strides_of_unknown_order_are_compared_at_run_time() -> None:
+    applied = _tiled(
+        """
+        %x = "pyir.stmt"() {numba.type = "array(float64, 2d, A)", fresh} : () -> STRIDED
+        scf.parallel (%i, %j) = (%c0, %c0) to (%n, %m) step (%c1, %c1) {
+          memref.store %zero, %x[%i, %j] : STRIDED
+          scf.reduce
+        }
+        // CHECK:      %[[X:.*]] = "pyir.stmt"
+        // CHECK-NEXT: %[[F:.*]] = "numba.column_major"(%[[X]]) :
+        // CHECK-NEXT: scf.if %[[F]] {
+        // CHECK-NEXT:   scf.parallel (%[[J:.*]], %[[I:.*]]) = (%{{.*}}) to
+        // CHECK-SAME:     (%[[M:[^,]*]], %[[N:[^)]*]]) step
+        // CHECK-NEXT:     memref.store %{{.*}}, %[[X]][%[[I]], %[[J]]]
+        // CHECK:      } else {
+        // CHECK-NEXT:   scf.parallel (%[[I:.*]], %[[J:.*]]) = (%{{.*}}) to (%[[N]], %[[M]])
+        // CHECK-NEXT:     memref.store %{{.*}}, %[[X]][%[[I]], %[[J]]]
+        """.replace("STRIDED", F)
+    )
+    assert "(where these lie in F order: a temporary array)" in applied[0]
+
+
 def test_arguments_that_may_overlap_are_compared_at_run_time() -> None:
     applied = _tiled(
         """

@@ -5,10 +5,11 @@ Tiling keeps the order of every sum, so results are compared bit for bit.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numba
 import numpy as np
@@ -329,6 +330,40 @@ def test_fortran_order_elementwise(parallel: bool) -> None:
         assert result.flags.f_contiguous
     if parallel:  # in sequential functions Broadcast has the loops in this order already
         assert "innermost" in _applied(tiled)[0]
+
+
+def scaled_loop(a: Any, c: Any) -> None:
+    for i in prange(a.shape[0]):
+        for j in range(a.shape[1]):
+            c[i, j] = 2 * a[i, j]
+
+
+def strided(order: Literal["C", "F"], n: int, m: int) -> Any:
+    """An array of layout "A" whose elements lie in ``order``."""
+    return np.random.default_rng(n).random((n + 2, 2 * m)).copy(order)[1:-1, ::2][::-1]
+
+
+@pytest.mark.parametrize("function", [scaled_loop, crossing], ids=lambda f: f.__name__)
+def test_strides_known_at_run_time_only(function: Any) -> None:
+    tiled = numba_mlir.njit(parallel=True, mlir_tiling=True)(function)
+    count = 2 if function is scaled_loop else 3
+    for orders in itertools.product("CF", repeat=count):
+        for n, m in ((0, 0), (1, 1), (1, 40), (40, 1), (33, 70)):
+            arrays = [strided(order, n, m) for order in orders]
+            if function is crossing:
+                arrays[1] = strided(orders[1], m, n)
+            _check(tiled, *arrays)
+    where = "(where these lie in F order: a, c)" if count == 2 else "(where these lie in C order:"
+    assert any(where in message for message in _applied(tiled))
+
+
+def test_sums_over_strided_arrays() -> None:
+    tiled = numba_mlir.njit(parallel=True, mlir_tiling=True)(matmul_ijk)
+    for orders in ("CCC", "FFF", "CFC", "FCC"):
+        shapes = (35, 21), (21, 70), (35, 70)
+        _check(
+            tiled, *(strided(order, *shape) for order, shape in zip(orders, shapes, strict=True))
+        )
 
 
 def test_three_and_four_dimensions() -> None:

@@ -78,6 +78,7 @@ _PURE: dict[str, Callable[..., Any]] = {
     "arith.select": lambda c, a, b: a if c else b,
     "numba.wrap_index": lambda i, n: i + n if i < 0 else i,
     "numba.disjoint": lambda a, b: not np.may_share_memory(a, b),
+    "numba.column_major": lambda a: abs(a.strides[0]) < abs(a.strides[-1]),
     "memref.dim": lambda a, axis: a.shape[axis],
     "memref.load": lambda a, *index: int(_element(a, index)[0]),
 }
