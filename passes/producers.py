@@ -6,8 +6,9 @@
 the second:
 
 1. It computes one element from elements of arrays, by few operations, all cheap
-   (`CHEAP`, `MAX_OPERATIONS`): where a size is stretched they are repeated for each element
-   that needs the same one, which costs no more than to store and load it.
+   (`CHEAP`, `MAX_OPERATIONS`): where a size of 1 is stretched they are repeated for each
+   element that needs the same one, which costs about as much as to store and load it.  A
+   loop of more indices than the array has repeats them in any case: `MAX_REPEATED`.
 2. Only loops behind it read the temporary, at no more than `MAX_READERS` places.
 3. Nothing that it reads is written in between.  What the reading loop writes itself must be
    another array: ``numba.unaliased`` makes a copy at run time where it is not.
@@ -38,7 +39,8 @@ from numba_mlir.passes.values import (
 )
 from numba_mlir.passes.versions import bounds
 
-MAX_OPERATIONS = 12
+MAX_OPERATIONS = 8
+MAX_REPEATED = 2
 MAX_READERS = 2
 _UNALIASED = "numba.unaliased"
 _TYPE = "numba.type"
@@ -79,8 +81,8 @@ def inline_producers(function: Any) -> list[Inlined]:
 class _Producer:
     """A loop that fills a temporary array and does nothing else."""
 
-    def __init__(self, loop: Any, store: Any) -> None:
-        self.loop, self.store, self.array = loop, store, store.operands[1]
+    def __init__(self, loop: Any, store: Any, cost: int) -> None:
+        self.loop, self.store, self.array, self.cost = loop, store, store.operands[1], cost
         self.provenance = Provenance()
         whole = summarise(loop, self.provenance)
         self.reads = [access for access in whole.accesses if not access.write]
@@ -102,13 +104,16 @@ class _Producer:
         starts, steps = _starts_and_steps(loop)
         if any(constant_int(v) != 0 for v in starts) or any(constant_int(v) != 1 for v in steps):
             return None
-        return cls(loop, store)
+        return cls(loop, store, cost)
 
     def inline(self) -> list[Inlined]:
         """Into all loops that read the array, or nowhere."""
         replace_sizes(self.array)
         loads = list(self._loads())
         if not loads or None in loads or len(loads) > MAX_READERS:
+            return []
+        rank = self.array.type.rank
+        if self.cost > MAX_REPEATED and any(_depth(*pair) > rank for pair in loads):
             return []
         readers = list(dict.fromkeys(reader for _, reader in loads))
         found = [self._copies_for(reader, loads) for reader in readers]
@@ -217,6 +222,14 @@ class _Producer:
         stored = self.store.operands[0]
         load.result.replace_all_uses_with(mapping.get(stored, stored))
         load.erase()
+
+
+def _depth(load: Any, reader: Any) -> int:
+    """How many loop indices ``load`` is executed for, those of ``reader`` included."""
+    depth = len(reader.regions[0].blocks[0].arguments)
+    while (load := load.parent) != reader:
+        depth += load.name in ("scf.for", "scf.while")
+    return depth
 
 
 def _cost(body: list[Any]) -> int | None:

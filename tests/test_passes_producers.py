@@ -49,8 +49,8 @@ HEAD = f"""
 CHEAP = "%p = arith.mulf %e, %x : f64"
 MANY = "\n".join(
     ["%q0 = arith.addf %e, %x : f64"]
-    + [f"%q{i} = arith.addf %q{i - 1}, %e : f64" for i in range(1, 12)]
-    + ["%p = arith.mulf %q11, %x : f64"]
+    + [f"%q{i} = arith.addf %q{i - 1}, %e : f64" for i in range(1, 8)]
+    + ["%p = arith.mulf %q7, %x : f64"]
 )
 
 
@@ -105,6 +105,22 @@ def test_a_cheap_temporary_is_computed_where_it_is_read_from_a_copy_if_need_be()
 )
 def test_a_temporary_stays(producer: str, between: str) -> None:
     run(producer, between, "// CHECK: memref.alloc\n// CHECK-COUNT-2: scf.parallel")
+
+
+def test_few_operations_are_repeated_for_the_rows_of_a_matrix() -> None:
+    def stretched(a: Any, b: Any, x: Any) -> Any:
+        t = (a + b) * a
+        return x - t
+
+    def longer(a: Any, b: Any, x: Any) -> Any:
+        t = (a + b) * (b - a)
+        return x - t
+
+    for function, gone in ((stretched, True), (longer, False)):
+        compiled = njit(parallel=True)(function)
+        agree(function, compiled, lambda: (numbers(5), numbers(5), numbers(4, 5)))
+        report = compiled.mlir_diagnostics(format="json")
+        assert ("a temporary array is not made" in report) == gone
 
 
 def three(a: Any, b: Any, c: Any) -> Any:
