@@ -36,6 +36,7 @@ from numba_mlir.passes.shapes import (
     broadcast_axis,
     reduced,
     shapes,
+    shortened,
     sizes_of_axis,
     tested_size,
     tests,
@@ -213,10 +214,13 @@ class _Known:
     checked: set[frozenset[Leaf]] = dataclasses.field(default_factory=set)
     #: (size, size of the target): the first can be stretched to the second
     fits: set[tuple[Leaf, Leaf]] = dataclasses.field(default_factory=set)
+    #: (n, c) -> max(n - c, 0)
+    shortened: dict[tuple[Any, int], Any] = dataclasses.field(default_factory=dict)
 
     def joined(self, others: list[_Known]) -> _Known:
-        made = _Known(dict(self.common), set(self.checked), set(self.fits))
+        made = _Known(dict(self.common), set(self.checked), set(self.fits), dict(self.shortened))
         for other in others:
+            made.shortened |= other.shortened
             made.common |= other.common
             made.checked |= other.checked
             made.fits |= other.fits
@@ -248,6 +252,8 @@ class _Shapes:
                 self._broadcast(op, known)
             elif op.name == BROADCAST_INTO:
                 self._broadcast_into(op, known)
+            elif op.name == "arith.maxsi" and (part := shortened(op.result)) is not None:
+                self._part(op, part, known)
             else:
                 for region in op.regions:
                     self.region(region, known)
@@ -281,6 +287,17 @@ class _Shapes:
             elif number != 1:
                 found.add(size if number is None else number)
         return frozenset(found) or frozenset({1})
+
+    def _part(self, op: Any, part: tuple[Any, int], known: _Known) -> None:
+        """Let equally long parts of one whole have one length."""
+        found = known.shortened.get(part)
+        if found is None:
+            ir, arith = mlir.ir, mlir.arith
+            with ir.InsertionPoint(op), op.location:
+                less, zero = (arith.constant(ir.IndexType.get(), n) for n in (part[1], 0))
+                found = arith.maxsi(arith.subi(part[0], less), zero)
+            known.shortened[part] = found
+        op.result.replace_all_uses_with(found)
 
     def _broadcast_into(self, op: Any, known: _Known) -> None:
         *sources, target = shapes(op)

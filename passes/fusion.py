@@ -35,6 +35,7 @@ from numba_mlir import mlir
 from numba_mlir.passes.base import MLIRPass, PassResult, Remark, source_lines
 from numba_mlir.passes.effects import Effects, summarise
 from numba_mlir.passes.forwarding import Forwarder
+from numba_mlir.passes.halo import fuse_halos
 from numba_mlir.passes.inlining import inline_producers
 from numba_mlir.passes.keys import ASSERT, Equalities, asserts_in, dominators
 from numba_mlir.passes.legality import Guard, Loop, can_fuse
@@ -54,10 +55,13 @@ class Fusion(MLIRPass):
     """Fuse parallel loops of equal bounds.
 
     ``max_guards`` is the largest number of array pairs that one run-time test may
-    compare; a loop that needs more stays by itself.
+    compare; a loop that needs more stays by itself.  ``halo`` lets loops on neighbouring
+    rows of temporary arrays run in blocks (`halo`) of at most ``block_bytes``.
     """
 
     max_guards: int = 16
+    halo: bool = True
+    block_bytes: int | None = None
 
     name: ClassVar[str] = "fusion"
 
@@ -70,6 +74,9 @@ class Fusion(MLIRPass):
                     worker = _FunctionFusion(self)
                     worker.region(op.regions[0], [], guarded=True)
                     remarks += worker.remarks
+            for found in fuse_halos(module, self.block_bytes) if self.halo else ():
+                remarks = [r for r in remarks if r.kind != "missed" or r.line not in found.lines]
+                remarks.append(self.remark("applied", found.message, found.location))
             modified = any(remark.kind == "applied" for remark in remarks)
             if modified:
                 mlir.run_pipeline(module.operation, "builtin.module(cse)")
@@ -79,6 +86,8 @@ class Fusion(MLIRPass):
 @dataclasses.dataclass(frozen=True)
 class RowFusion(Fusion):
     """`Fusion` of array statements, for functions that reduce arrays; others wait."""
+
+    halo: bool = False
 
     name: ClassVar[str] = "row-fusion"
 

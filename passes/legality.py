@@ -159,7 +159,7 @@ def index_term(index: Any, ivs: list[Any], lower: list[Any]) -> Term | None:
     if op.name == "numba.wrap_index":
         term = index_term(op.operands[0], ivs, lower)
         return term if term is not None and _is_non_negative(term, lower) else None
-    left, right = op.operands
+    left, right = (strip_casts(operand) for operand in op.operands)
     if op.name == "arith.addi" and constant_int(left) is not None:
         left, right = right, left
     constant, term = constant_int(right), index_term(left, ivs, lower)

@@ -57,6 +57,23 @@ def reduced(leaves: Iterable[K], constant: Callable[[K], int | None]) -> frozens
     return frozenset(numbers) if len(numbers) == 1 else found
 
 
+def shortened(size: Any) -> tuple[Any, int] | None:
+    """(n, c) where ``size`` is max(n - c, 0), the length of a slice such as ``a[1:-1]``.
+
+    Of a part of a part n is the length of the whole: max(max(n - c, 0) - d, 0) is
+    max(n - c - d, 0) for a constant d that is not negative.
+    """
+    clamp = owner(size)
+    if clamp is None or clamp.name != "arith.maxsi" or constant_int(clamp.operands[1]) != 0:
+        return None
+    rest = owner(clamp.operands[0])
+    less = constant_int(rest.operands[1]) if rest is not None and len(rest.operands) == 2 else None
+    if rest is None or rest.name != "arith.subi" or less is None or less < 0:
+        return None
+    whole = shortened(rest.operands[0])
+    return (rest.operands[0], less) if whole is None else (whole[0], whole[1] + less)
+
+
 def tested_size(condition: Any) -> Any | None:
     """The size n of a condition ``n == 1``; None for any other condition."""
     op = owner(condition)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness import Workload
+from workloads.blur import BLUR
 from workloads.broadcasts import BROADCASTS
 from workloads.chain import CHAIN
 from workloads.jacobi import JACOBI
@@ -20,6 +21,7 @@ WORKLOADS: dict[str, Workload] = {
         MASKED_SUM,
         SOFTMAX,
         JACOBI,
+        BLUR,
         *BROADCASTS,
     )
 }

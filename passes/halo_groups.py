@@ -1,0 +1,234 @@
+"""Which loops on temporary arrays can run together in blocks of rows (see `halo`).
+
+1. The last loop of a group takes producers of temporary arrays as long as all readers of
+   these arrays are in the group.
+2. A temporary is written at ``i + s`` and read at ``i + c`` along its first axis, with
+   constants s and c and the first index i of the loop; other axes may be accessed anyhow.
+3. Producers write temporaries only, and have no reductions and no loops inside.
+4. What the last loop writes must not be what a producer reads: arrays that may overlap are
+   compared at run time, the original loops being the other case.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Any
+
+from numba_mlir.passes.effects import Access, Effects, summarise
+from numba_mlir.passes.legality import Guard, Loop, index_term
+from numba_mlir.passes.motion import plan
+from numba_mlir.passes.provenance import Provenance
+from numba_mlir.passes.values import (
+    ancestor_in,
+    constant_int,
+    defined_inside,
+    has_inner_loop,
+    operations,
+)
+
+#: rows computed twice beyond which a group is left alone
+MAX_HALO = 32
+#: position of the array among the operands
+POSITION = {"memref.load": 0, "memref.store": 1}
+
+
+@dataclasses.dataclass(frozen=True)
+class Temporary:
+    """An array that one loop writes and others read, row by row.
+
+    ``shift`` is s of the writer's row index i + s; ``reads`` has for each reading loop the
+    least and the largest constant of its row indices.
+    """
+
+    array: Any
+    writer: Any
+    shift: int
+    reads: dict[Any, tuple[int, int]]
+
+    def is_shifted(self) -> bool:
+        """Whether an iteration needs what other iterations of the writer compute."""
+        return any(found != (self.shift, self.shift) for found in self.reads.values())
+
+
+@dataclasses.dataclass
+class Group:
+    """Loops, in order, that run in blocks of the last one's first index.
+
+    For the rows from lo up to hi, a loop has to run from ``lo + rows[op][0]`` up to
+    ``hi + rows[op][1]``, as far as it has such iterations.
+    """
+
+    loops: list[Loop]
+    temporaries: list[Temporary]
+    rows: dict[Any, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    guards: dict[Guard, None] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.rows[self.last.op] = 0, 0
+        for loop in reversed(self.loops[:-1]):
+            needs = [self._needs(t) for t in self.temporaries if t.writer == loop.op]
+            self.rows[loop.op] = min(low for low, _ in needs), max(high for _, high in needs)
+
+    @property
+    def last(self) -> Loop:
+        return self.loops[-1]
+
+    @property
+    def halo(self) -> int:
+        """How many rows more than a block has are computed for it, at most."""
+        return max(high - low for low, high in self.rows.values())
+
+    def _needs(self, temporary: Temporary) -> tuple[int, int]:
+        """The rows of the writer's own index, relative to lo and hi."""
+        lows, highs = [], []
+        for reader, (least, largest) in temporary.reads.items():
+            low, high = self.rows[reader]
+            lows.append(low + least - temporary.shift)
+            highs.append(high + largest - temporary.shift)
+        return min(lows), max(highs)
+
+
+class GroupFinder:
+    """Finds groups among the loops of one block; valid until its loops are replaced."""
+
+    def __init__(self, block: Any) -> None:
+        self._block = block
+        self._provenance = Provenance()
+        self._effects: dict[Any, Effects] = {}
+        self._loops = [op for op in operations(block) if op.name == "scf.parallel"]
+        found = [self._temporary(array) for array in self._allocations()]
+        self._temporaries = [temporary for temporary in found if temporary is not None]
+
+    def find(self) -> Group | None:
+        """The last group of the block that can be made, its loops brought together."""
+        for op in reversed(self._loops):
+            group = self._group(op)
+            while group is not None:
+                if self._is_legal(group) and self._bring_together(group):
+                    return group
+                group = _without_first(group)
+        return None
+
+    def _summary(self, op: Any) -> Effects:
+        found = self._effects.get(op)
+        if found is None:
+            found = self._effects[op] = summarise(op, self._provenance)
+        return found
+
+    def _allocations(self) -> list[Any]:
+        return [op.results[0] for op in operations(self._block) if op.name == "memref.alloc"]
+
+    def _temporary(self, array: Any) -> Temporary | None:
+        """What is known of ``array`` when only loops of this block access it, in rows."""
+        writes: dict[Any, set[int]] = {}
+        reads: dict[Any, set[int]] = {}
+        for use in array.uses:
+            op = use.owner.operation
+            if op.name == "memref.dim" or _is_unused(op):
+                continue
+            loop = ancestor_in(op, self._block)
+            is_access = use.operand_number == POSITION.get(op.name)
+            if loop is None or loop not in self._loops or not is_access:
+                return None
+            constant = self._row_constant(op, loop)
+            if constant is None:
+                return None
+            (reads if op.name == "memref.load" else writes).setdefault(loop, set()).add(constant)
+        if len(writes) != 1:
+            return None
+        ((writer, shifts),) = writes.items()
+        shifts |= reads.pop(writer, set())
+        if len(shifts) != 1 or not reads:
+            return None
+        bounds = {loop: (min(found), max(found)) for loop, found in reads.items()}
+        return Temporary(array, writer, shifts.pop(), bounds)
+
+    def _row_constant(self, op: Any, loop: Any) -> int | None:
+        """c where the first subscript of an access is the loop's first index plus c."""
+        indices = list(op.operands)[POSITION[op.name] + 1 :]
+        if not indices:
+            return None
+        known = Loop(loop, self._summary(loop))
+        term = index_term(indices[0], known.ivs, known.lower)
+        return term[1] if term is not None and term[0] == 0 else None
+
+    def _group(self, last: Any) -> Group | None:
+        members = {last}
+        temporaries: list[Temporary] = []
+        for op in reversed(self._loops[: self._loops.index(last)]):
+            mine = [t for t in self._temporaries if t.writer == op]
+            if mine and all(reader in members for t in mine for reader in t.reads):
+                if not self._writes_only(op, mine) or has_inner_loop(op):
+                    continue
+                members.add(op)
+                temporaries += mine
+        return _made(
+            [Loop(op, self._summary(op)) for op in self._loops if op in members], temporaries
+        )
+
+    def _writes_only(self, op: Any, temporaries: list[Temporary]) -> bool:
+        allowed = {self._provenance.root(temporary.array) for temporary in temporaries}
+        return all(access.root in allowed for access in self._summary(op).writes())
+
+    def _is_legal(self, group: Group) -> bool:
+        if group.halo > MAX_HALO or any(loop.effects.opaque or loop.inits for loop in group.loops):
+            return False
+        if any(constant_int(step) != 1 for loop in group.loops for step in loop.steps):
+            return False
+        own = {self._provenance.root(temporary.array) for temporary in group.temporaries}
+        for loop in group.loops[:-1]:
+            for access in loop.effects.accesses:
+                if access.root not in own and not self._is_apart(access, loop, group):
+                    return False
+        return True
+
+    def _is_apart(self, read: Access, loop: Loop, group: Group) -> bool:
+        """Whether what a producer reads is not written, if need be by a run-time test."""
+        for write in group.last.effects.writes():
+            if write.root is read.root:
+                return False
+            if self._provenance.may_alias(write.root, read.root, group.last.op):
+                pair = read.root.value, write.root.value
+                if defined_inside(pair[0], loop.op) or defined_inside(pair[1], group.last.op):
+                    return False
+                group.guards.setdefault(pair)
+        return True
+
+    def _bring_together(self, group: Group) -> bool:
+        """Move the loops next to each other; nothing moves where that cannot be done."""
+        order = operations(self._block)
+        start = order.index(group.loops[0].op)
+        above: list[Any] = []
+        together = [group.loops[0].op]
+        rest = order[start + 1 :]
+        for loop in group.loops[1:]:
+            number = rest.index(loop.op)
+            way = plan(together, rest[:number], loop.op, self._summary, self._provenance)
+            if way.reason is not None:
+                return False
+            above += way.above
+            together.append(loop.op)
+            rest = [*way.below, *rest[number + 1 :]]
+        for op in above:
+            op.move_before(together[0])
+        for before, op in itertools.pairwise(together):
+            op.move_after(before)
+        return True
+
+
+def _made(loops: list[Loop], temporaries: list[Temporary]) -> Group | None:
+    """The group of some loops; None where plain fusion of loops has to do."""
+    shifted = any(temporary.is_shifted() for temporary in temporaries)
+    return Group(loops, temporaries) if shifted else None
+
+
+def _without_first(group: Group) -> Group | None:
+    first, *loops = group.loops
+    return _made(loops, [t for t in group.temporaries if t.writer != first.op])
+
+
+def _is_unused(op: Any) -> bool:
+    """Whether an operation is a kept expression that nobody uses."""
+    unused = not any(True for result in op.results for _ in result.uses)
+    return op.name.startswith("numba.expr") and unused
