@@ -34,6 +34,7 @@ from numba_mlir.converters.frame import Frame
 from numba_mlir.converters.operands import names_read
 from numba_mlir.converters.slots import MISSING, Env, Slot
 from numba_mlir.converters.stencils import Stencils
+from numba_mlir.converters.windows import Bounds
 
 #: a statement that stayed as it is: its location, and why
 Refusal = tuple[Any, str]
@@ -209,6 +210,8 @@ def _call(stage: ArrayStage, frame: Frame, env: Env, stmt: Any) -> None:
         parts = [env.get(arg.name) for arg in stmt.value.args]
         if all(part is not None and part.python is not MISSING for part in parts):
             _learn(env, stmt, python=slice(*(part.python for part in parts if part is not None)))
+        else:
+            _learn(env, stmt, bounds=Bounds.from_slots(parts))
 
 
 def _stencil(

@@ -19,7 +19,7 @@ class Slot:
     that is made when something uses it (``value`` is None until then); ``sizes`` those of an
     array as index values (None where one is not known); ``view`` the array and the index
     that a view was made from; ``implied`` what a truth value says about sizes (see
-    `sizefacts`).
+    `sizefacts`); ``bounds`` those of a slice (`windows`).
     """
 
     type: Any
@@ -31,6 +31,7 @@ class Slot:
     sizes: tuple[Any, ...] | None = None
     view: tuple[Any, Any] | None = None
     implied: Any = None
+    bounds: Any = None
 
     def with_type(self, numba_type: Any, value: Any) -> Slot:
         return replace(self, type=numba_type, value=value)

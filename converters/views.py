@@ -13,11 +13,13 @@ from typing import Any
 from numba.core import ir, types
 
 from numba_mlir import mlir
-from numba_mlir.converters import arrays, build, elementwise, kept
+from numba_mlir.converters import arrays, build, elementwise, kept, windows
 from numba_mlir.converters.frame import Frame
 from numba_mlir.converters.slots import MISSING, Env, Slot
+from numba_mlir.converters.windows import Place
 
-#: one subscript: a Numba type, and the Python object where it is a constant
+#: one subscript: a Numba type, and the Python object where it is a constant; else `Bounds`
+#: of a slice, the slot of an integer, MISSING where nothing is known
 Subscript = tuple[Any, Any]
 
 _NONE = types.none
@@ -40,12 +42,20 @@ def subscripts(frame: Frame, env: Env, node: Any) -> tuple[Slot, list[Subscript]
     if static:
         constants = node.index if isinstance(node.index, tuple) else (node.index,)
     elif slot.elements is not None:
-        constants = tuple(element.python for element in slot.elements)
+        constants = tuple(map(_known, slot.elements))
     else:
-        constants = (slot.python,) if len(members) == 1 else (MISSING,) * len(members)
+        constants = (_known(slot),) if len(members) == 1 else (MISSING,) * len(members)
     if len(constants) != len(members):
         return None
     return slot, list(zip(members, constants, strict=True))
+
+
+def _known(slot: Slot) -> Any:
+    if slot.bounds is not None:
+        return slot.bounds
+    if slot.python is MISSING and isinstance(slot.type, types.Integer):
+        return slot
+    return slot.python
 
 
 def is_basic(members: Sequence[Subscript]) -> bool:
@@ -87,13 +97,20 @@ def sizes(frame: Frame, array: Slot, members: Sequence[Subscript]) -> tuple[Any,
 
 
 def _slice_size(frame: Frame, size: Any, part: Any) -> Any | None:
-    """The length of ``part`` of something of length ``size``; None for the less simple ones."""
-    if not isinstance(part, slice) or part.step not in (None, 1):
+    """The length of ``part`` of something of length ``size``; None where it is not known."""
+    bounds = windows.Bounds.of(part)
+    if bounds is None:
         return None
-    start, stop = part.start or 0, part.stop
-    if start < 0 or (stop is not None and stop >= 0):
-        return None
-    less = start - (stop or 0)
+    start, stop = bounds.start or 0, bounds.stop
+    if not isinstance(start, int) or isinstance(stop, Slot):
+        return windows.extent(frame, size, bounds)[1]
+    if bounds.step < 0 or start < 0 or (stop is not None and stop >= 0):
+        return windows.extent(frame, size, bounds)[1]
+    return windows.every(_rest(frame, size, start - (stop or 0)), bounds.step)
+
+
+def _rest(frame: Frame, size: Any, less: int) -> Any:
+    """What is left of ``size`` elements without ``less`` of them."""
     if less == 0:
         return size
     index = build.index_type()
@@ -132,12 +149,41 @@ def window(members: Sequence[Subscript], rank: int) -> list[int] | None:
     return found
 
 
+def _places(frame: Frame, array: Slot, members: Sequence[Subscript]) -> list[Place] | None:
+    """Where the elements of a view are in its base; None where that is not known."""
+    places: list[Place] = []
+    axis = 0
+    before = elementwise.sizes(frame, array)
+    for kind, part in expanded(members, array.type.ndim):
+        if isinstance(kind, types.NoneType):
+            axis += 1
+            continue
+        place = _place(frame, kind, part, before[len(places)], axis)
+        if place is None:
+            return None
+        places.append(place)
+        axis += place.axis >= 0
+    return places
+
+
+def _place(frame: Frame, kind: Any, part: Any, size: Any, axis: int) -> Place | None:
+    if not isinstance(kind, types.SliceType):
+        where = windows.position(frame, part, size)
+        return None if where is None else Place(-1, where)
+    bounds = windows.Bounds.of(part)
+    if bounds is None:
+        return None
+    return Place(axis, windows.extent(frame, size, bounds)[0], bounds.step)
+
+
 def known(frame: Frame, array: Slot, index: Slot, members: Sequence[Subscript], view: Slot) -> Slot:
     """The slot of a kept view with what is known about it."""
     where = window(members, array.type.ndim)
     if where is not None:
         attribute = mlir.ir.DenseI64ArrayAttr.get(where)
         view.value.owner.operation.attributes["window"] = attribute
+    elif (places := _places(frame, array, members)) is not None:
+        view = view.with_type(view.type, windows.emit(view.value, places))
     return Slot(
         view.type,
         view.value,

@@ -65,6 +65,8 @@ def _dialect() -> Any:
     operation("check", 2, 0, pure=False)
     operation("unaliased", 2, 1, pure=False)
     variadic = Sequence[ext.Operand[AnyType]]
+    window = {"out0": ext.Result[AnyType], "in0": ext.Operand[AnyType], "starts": variadic}
+    _declare(NumbaDialect, "window", window, pure=True)
     shapes = {"common": Sequence[ext.Result[AnyType]], "sizes": variadic}
     _declare(NumbaDialect, "broadcast", shapes, pure=False)
     _declare(NumbaDialect, "broadcast_into", {"sizes": variadic}, pure=False)

@@ -46,10 +46,10 @@ from numba_mlir.passes.values import (
     line_of,
     nested,
     operations,
-    owner,
 )
 from numba_mlir.passes.versions import VERSIONS, bounds, make_versions
 from numba_mlir.passes.views import whole_base
+from numba_mlir.passes.windows import look_through_windows
 
 #: attribute of a function whose loops may not be fused by who takes its arrays for distinct
 ORDER_MATTERS = "numba.order_matters"
@@ -80,7 +80,7 @@ class Broadcast(MLIRPass):
             for op in operations(module.body):
                 if op.name == "func.func":
                     _separate_arrays(op)
-                    _look_through_windows(op)
+                    look_through_windows(op)
                     use_known_sizes(op)
                     _Shapes().function(op)
                     _drop_tests(op)
@@ -133,41 +133,6 @@ def _separate_arrays(function: Any) -> None:
         else:
             continue
         op.erase()
-
-
-def _look_through_windows(function: Any) -> None:
-    """Let loops access arrays themselves instead of parts with an offset, such as ``a[1:]``.
-
-    A part of a contiguous array has run-time strides; the array's own last one is known.
-    """
-    for op in list(nested(function)):
-        first = {"memref.load": 0, "memref.store": 1}.get(op.name)
-        if first is not None:
-            while (view := owner(op.operands[first])) is not None and "window" in view.attributes:
-                op = _through(op, first, view)
-
-
-def _through(op: Any, first: int, view: Any) -> Any:
-    """The access ``op`` by the base of ``view``; replaces it."""
-    ir = mlir.ir
-    operands = list(op.operands)
-    base, inside = view.operands[view.attributes["view_of"].value], operands[first + 1 :]
-    where = list(view.attributes["window"])
-    with ir.InsertionPoint(op), op.location:
-        indices = [_shifted(inside, *where[i : i + 2]) for i in range(0, len(where), 2)]
-        results = [result.type for result in op.results]
-        new = ir.Operation.create(op.name, results, [*operands[:first], base, *indices])
-    for old, result in zip(op.results, new.results, strict=True):
-        old.replace_all_uses_with(result)
-    op.erase()
-    return new
-
-
-def _shifted(indices: list[Any], axis: int, offset: int) -> Any:
-    added = mlir.arith.constant(mlir.ir.IndexType.get(), offset) if axis < 0 or offset else None
-    if axis < 0:
-        return added
-    return indices[axis] if added is None else mlir.arith.addi(indices[axis], added)
 
 
 def _blocks(function: Any) -> Iterator[Any]:

@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from numba_mlir.passes.effects import Access, Effects, summarise
-from numba_mlir.passes.keys import Equalities
+from numba_mlir.passes.keys import Equalities, Key
 from numba_mlir.passes.provenance import Provenance, Root
 from numba_mlir.passes.values import (
     at_line,
@@ -42,6 +42,9 @@ from numba_mlir.passes.values import (
 
 #: a loop index (its position) plus a constant
 Term = tuple[int, int]
+#: a loop index times a constant, not 0, plus a value from outside the loop: the index's
+#: position, the constant, the key of the value
+Scaled = tuple[int, int, Key]
 
 #: names that messages give to loop indices
 _INDEX_NAMES = "ijkl"
@@ -51,7 +54,7 @@ Guard = tuple[Any, Any]
 
 
 #: an access and its index vector as functions of the loop's indices (None: any element)
-IndexedAccess = tuple[Access, tuple[Term | None, ...] | None]
+IndexedAccess = tuple[Access, tuple[Term | Scaled | None, ...] | None]
 
 
 @dataclasses.dataclass
@@ -135,13 +138,36 @@ class Loop:
         for access in self.effects.accesses:
             terms = None
             if access.indices is not None:
-                terms = tuple(index_term(index, ivs, lower) for index in access.indices)
+                terms = tuple(
+                    index_term(index, ivs, lower) or self._scaled(index) for index in access.indices
+                )
             key = (access.memref, terms, access.write)
             if key not in seen:
                 seen.add(key)
                 use = groups.setdefault(access.root, RootUse())
                 (use.writes if access.write else use.reads).append((access, terms))
         return groups
+
+    def _scaled(self, index: Any) -> Scaled | None:
+        """``start + step * i`` with a start from outside the loop and a constant step."""
+        op = owner(strip_casts(index))
+        if op is None or op.name != "arith.addi":
+            return None
+        for start, moving in (tuple(op.operands), tuple(op.operands)[::-1]):
+            term = _multiple(moving, self.ivs)
+            if term is not None and not defined_inside(start, self.op):
+                return *term, Equalities().key(start)
+        return None
+
+
+def _multiple(index: Any, ivs: list[Any]) -> tuple[int, int] | None:
+    """The position of one of ``ivs`` and what it is multiplied by."""
+    index, factor = strip_casts(index), 1
+    op = owner(index)
+    if op is not None and op.name == "arith.muli":
+        number = constant_int(strip_casts(op.operands[1]))
+        index, factor = strip_casts(op.operands[0]), number or 0
+    return (ivs.index(index), factor) if index in ivs and factor else None
 
 
 def index_term(index: Any, ivs: list[Any], lower: list[Any]) -> Term | None:
@@ -255,7 +281,9 @@ def in_bounds(loop: Loop) -> bool:
             if terms is None:
                 return False
             for axis, term in enumerate(terms):
-                if term is None or not _term_in_bounds(term, access.memref, axis, loop, keys):
+                if term is None or len(term) != 2:
+                    return False
+                if not _term_in_bounds(term, access.memref, axis, loop, keys):
                     return False
     return True
 
@@ -267,7 +295,9 @@ def _term_in_bounds(term: Term, array: Any, axis: int, loop: Loop, keys: Equalit
 
 
 def _same_iteration(
-    left: tuple[Term | None, ...] | None, right: tuple[Term | None, ...] | None, rank: int
+    left: tuple[Term | Scaled | None, ...] | None,
+    right: tuple[Term | Scaled | None, ...] | None,
+    rank: int,
 ) -> bool:
     """Whether equal elements imply equal iterations of the loops."""
     if left is None or right is None:
@@ -322,8 +352,8 @@ def _element(indexed: IndexedAccess) -> str:
     return f"{name}[{', '.join(_term_text(term) for term in terms)}]"
 
 
-def _term_text(term: Term | None) -> str:
-    if term is None:
+def _term_text(term: Term | Scaled | None) -> str:
+    if term is None or len(term) != 2:
         return "..."
     position, constant = term
     name = _INDEX_NAMES[position] if position < len(_INDEX_NAMES) else f"i{position}"

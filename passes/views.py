@@ -11,14 +11,16 @@ from typing import Any
 
 from numba_mlir.passes.values import is_ref, nested, owner
 
-#: MLIR's own operations whose result shares the memory of their first operand
+#: a view, with where its elements are in its base (`windows`)
+WINDOW = "numba.window"
+#: operations whose result shares the memory of their first operand
 VIEW_OPS = frozenset(
     "memref." + name
     for name in (
         "cast", "subview", "reinterpret_cast", "expand_shape", "collapse_shape", "transpose",
         "view", "memory_space_cast",
     )
-)  # fmt: skip
+) | {WINDOW}  # fmt: skip
 
 _SLICE = "Function(<class 'slice'>)"
 _ELLIPSIS = "ellipsis"

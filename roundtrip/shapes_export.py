@@ -7,7 +7,7 @@ from typing import Any
 
 from numba.core import ir, types
 
-from numba_mlir.converters import broadcasting
+from numba_mlir.converters import broadcasting, windows
 from numba_mlir.converters.broadcasting import Rule
 from numba_mlir.roundtrip.exporter import Exporter
 from numba_mlir.roundtrip.values import name_hint
@@ -36,8 +36,14 @@ def _unaliased(ex: Exporter, op: Any) -> None:
     ex.alias(op.results[0], var)
 
 
+def _window(ex: Exporter, op: Any) -> None:
+    """The view itself; where its elements are is for passes."""
+    ex.alias(op.results[0], ex.var(op.operands[0]))
+
+
 RULES: dict[str, Callable[[Exporter, Any], None]] = {
     broadcasting.BROADCAST: _broadcast,
     broadcasting.BROADCAST_INTO: _broadcast,
     broadcasting.UNALIASED: _unaliased,
+    windows.WINDOW: _window,
 }
