@@ -86,8 +86,10 @@ def _described(group: Group) -> Halo:
     names = ", ".join(sorted({display_name(t.array) for t in group.temporaries}))
     message = (
         f"{len(group.loops)} loops{where if lines else ''} run together in blocks of rows; "
-        f"of {names} there are only the rows of a block and {group.halo} more"
+        f"of {names} there are only the rows of a block"
     )
+    if group.halo:
+        message += f" and {group.halo} more"
     if group.guards:
         message += "; where arrays overlap they run one after the other"
     return Halo(message, group.last.op.location, lines)

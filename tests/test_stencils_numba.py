@@ -100,7 +100,17 @@ class Shifted:
         return self.array[tuple(i + k for i, k in zip(self.where, offsets, strict=True))]
 
 
+def behind_kernel(a: Any) -> Any:
+    return a[-3]
+
+
+def ahead_kernel(a: Any) -> Any:
+    return a[3]
+
+
 REFERENCES = {
+    "behind": Reference(behind_kernel, (3,), (0,)),
+    "ahead": Reference(ahead_kernel, (0,), (3,)),
     "cross": Reference(cross_kernel, (1, 1), (1, 1)),
     "lopsided": Reference(lopsided_kernel, (2, 0), (0, 3), cval=np.nan),
     "window": Reference(window_kernel, (3,), (2,), cval=7),
@@ -110,6 +120,8 @@ REFERENCES = {
     "cube": Reference(cube_kernel, (1, 1, 0), (1, 0, 1)),
     "itself": Reference(itself_kernel, (0,), (0,)),
 }
+behind = numba.stencil(behind_kernel)
+ahead = numba.stencil(ahead_kernel)
 cross = numba.stencil(cross_kernel)
 lopsided = numba.stencil(cval=np.nan)(lopsided_kernel)
 window = numba.stencil(neighborhood=((-3, 2),), cval=7)(window_kernel)
@@ -175,6 +187,11 @@ def in_a_loop(a: Any, count: Any) -> Any:
     for _ in range(count):
         a = cross(a) + a * 0.25
     return a
+
+
+def shifted_twice(a: Any) -> Any:
+    t = itself(a)
+    return behind(t), behind(t) - ahead(t)
 
 
 def made_here(a: Any) -> Any:
@@ -264,6 +281,15 @@ def test_output_argument(function: Any) -> None:
     assert applied(compiled)
     small = grid(2, 1), np.full((2, 1), 3.0)
     np.testing.assert_array_equal(compiled(*small), in_python(function)(*small))
+
+
+def test_temporaries_in_blocks() -> None:
+    compiled = njit(parallel=True)(shifted_twice)
+    for n in (0, 1, 2, 3, 4, 5, 7, 8, 9, 30, 1000):
+        x = grid(n)
+        for got, expected in zip(compiled(x), in_python(shifted_twice)(x), strict=True):
+            np.testing.assert_array_equal(got, expected)
+    assert any("in blocks of rows" in message for message in applied(compiled))
 
 
 def test_one_loop_with_its_neighbours() -> None:
