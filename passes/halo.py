@@ -36,7 +36,7 @@ from numba_mlir.passes.legality import Loop
 from numba_mlir.passes.machine import this_machine
 from numba_mlir.passes.merge import PARFORS, all_disjoint
 from numba_mlir.passes.temporaries import remove_unread
-from numba_mlir.passes.values import definition, display_name, nested, operations
+from numba_mlir.passes.values import definition, display_name, nested, operations, owner
 
 #: how many blocks there are at least, where rows allow
 BLOCKS = 64
@@ -70,13 +70,20 @@ def fuse_halos(module: Any, cache: int | None = None) -> list[Halo]:
 
 
 def _blocks(op: Any) -> Iterator[Any]:
-    """All blocks outside parallel loops."""
-    for region in op.regions:
+    """All blocks outside parallel loops, apart from those for arrays that overlap."""
+    for region in list(op.regions)[: 1 if _tests_overlap(op) else None]:
         for block in region.blocks:
             yield block
             for child in operations(block):
                 if child.name != "scf.parallel":
                     yield from _blocks(child)
+
+
+def _tests_overlap(op: Any) -> bool:
+    condition = owner(op.operands[0]) if op.name == "scf.if" else None
+    while condition is not None and condition.name == "arith.andi":
+        condition = owner(condition.operands[0])
+    return condition is not None and condition.name == "numba.disjoint"
 
 
 def _described(group: Group) -> Halo:

@@ -16,7 +16,7 @@ import itertools
 from typing import Any
 
 from numba_mlir.passes.effects import Access, Effects, summarise
-from numba_mlir.passes.legality import Guard, Loop, index_term
+from numba_mlir.passes.legality import Guard, Loop, Term, index_term
 from numba_mlir.passes.motion import plan
 from numba_mlir.passes.provenance import Provenance
 from numba_mlir.passes.values import (
@@ -38,17 +38,15 @@ class Temporary:
     """An array that one loop writes and others read, row by row.
 
     ``shift`` is s of the writer's row index i + s; ``reads`` has for each reading loop the
-    least and the largest constant of its row indices.
+    least and the largest constant of its row indices.  ``is_moved``: an iteration of these
+    needs what another iteration of the writer computes, perhaps of the same row.
     """
 
     array: Any
     writer: Any
     shift: int
     reads: dict[Any, tuple[int, int]]
-
-    def is_shifted(self) -> bool:
-        """Whether an iteration needs what other iterations of the writer compute."""
-        return any(found != (self.shift, self.shift) for found in self.reads.values())
+    is_moved: bool
 
 
 @dataclasses.dataclass
@@ -123,6 +121,7 @@ class GroupFinder:
         """What is known of ``array`` when only loops of this block access it, in rows."""
         writes: dict[Any, set[int]] = {}
         reads: dict[Any, set[int]] = {}
+        where: set[tuple[Term, ...]] = set()
         for use in array.uses:
             op = use.owner.operation
             if op.name == "memref.dim" or _is_unused(op):
@@ -131,27 +130,27 @@ class GroupFinder:
             is_access = use.operand_number == POSITION.get(op.name)
             if loop is None or loop not in self._loops or not is_access:
                 return None
-            constant = self._row_constant(op, loop)
-            if constant is None:
+            terms = self._terms(op, loop)
+            if not terms or terms[0] is None or terms[0][0] != 0:
                 return None
-            (reads if op.name == "memref.load" else writes).setdefault(loop, set()).add(constant)
+            if all(term is not None for term in terms):
+                where.add(tuple(term for term in terms if term is not None))
+            found = reads if op.name == "memref.load" else writes
+            found.setdefault(loop, set()).add(terms[0][1])
         if len(writes) != 1:
             return None
         ((writer, shifts),) = writes.items()
         shifts |= reads.pop(writer, set())
         if len(shifts) != 1 or not reads:
             return None
-        bounds = {loop: (min(found), max(found)) for loop, found in reads.items()}
-        return Temporary(array, writer, shifts.pop(), bounds)
+        bounds = {loop: (min(some), max(some)) for loop, some in reads.items()}
+        return Temporary(array, writer, shifts.pop(), bounds, len(where) > 1)
 
-    def _row_constant(self, op: Any, loop: Any) -> int | None:
-        """c where the first subscript of an access is the loop's first index plus c."""
-        indices = list(op.operands)[POSITION[op.name] + 1 :]
-        if not indices:
-            return None
+    def _terms(self, op: Any, loop: Any) -> list[Term | None]:
+        """The subscripts of an access by the indices of the loop around it."""
         known = Loop(loop, self._summary(loop))
-        term = index_term(indices[0], known.ivs, known.lower)
-        return term[1] if term is not None and term[0] == 0 else None
+        indices = list(op.operands)[POSITION[op.name] + 1 :]
+        return [index_term(index, known.ivs, known.lower) for index in indices]
 
     def _group(self, last: Any) -> Group | None:
         members = {last}
@@ -219,8 +218,8 @@ class GroupFinder:
 
 def _made(loops: list[Loop], temporaries: list[Temporary]) -> Group | None:
     """The group of some loops; None where plain fusion of loops has to do."""
-    shifted = any(temporary.is_shifted() for temporary in temporaries)
-    return Group(loops, temporaries) if shifted else None
+    moved = any(temporary.is_moved for temporary in temporaries)
+    return Group(loops, temporaries) if moved else None
 
 
 def _without_first(group: Group) -> Group | None:

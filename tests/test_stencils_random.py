@@ -96,6 +96,11 @@ def blur_into(a: Any, out: Any) -> Any:
     out[1:-1, 1:-1] = t[:-2] + t[1:-1] - t[2:]
 
 
+def along_rows(a: Any) -> Any:
+    t = a * 2 + 1
+    return t[:, 1:] - t[:, :-1]
+
+
 def three_stages(a: Any) -> Any:
     s = a[1:] - a[:-1]
     t = s[2:] * s[:-2] + a[1:-2]
@@ -142,6 +147,7 @@ CASES = [
     Case(blur, 2, blocks=True, layout="C"),
     Case(blur, 2, blocks=True, parallel=False, dtype="f4"),
     Case(blur_into, 2, arrays=2, blocks=True),
+    Case(along_rows, 2, blocks=True),
     Case(three_stages, 1, blocks=True, layout="C"),
     Case(escapes, 1),
     Case(read_twice, 1, dtype="i8"),
