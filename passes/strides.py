@@ -104,11 +104,21 @@ def _factor(value: Any, iv: Any) -> int | None:
         return _factor(op.operands[2], iv)
     if op.name == "numba.wrap_index":
         return _factor(op.operands[0], iv)
-    if op.name == "arith.muli":
+    if op.name in ("arith.muli", "arith.andi"):
         left, right = op.operands
         for one, other in ((left, right), (right, left)):
-            constant = constant_int(one)
+            constant = _usual(one)
+            if op.name == "arith.andi" and constant is not None:
+                constant = 1 if constant == -1 else None
             if constant is not None:
                 factor = _factor(other, iv)
                 return None if factor is None else constant * factor
     return 0 if all(_factor(operand, iv) == 0 for operand in op.operands) else None
+
+
+def _usual(value: Any) -> int | None:
+    """A constant, or the one that is chosen where a size is not stretched (`masks`)."""
+    op = owner(value)
+    if op is not None and op.name == "arith.select" and constant_int(op.operands[1]) == 0:
+        return constant_int(op.operands[2])
+    return constant_int(value)
