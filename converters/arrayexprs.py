@@ -125,6 +125,27 @@ def array_expression(frame: Frame, env: Env, stmt: Any, wanted: Any) -> Slot:
     return _new(frame, wanted, items, trees.order(tree), element, stmt.loc)
 
 
+def outer(frame: Frame, env: Env, stmt: Any, wanted: Any) -> Slot:
+    """``np.outer(a, b)`` of two arrays of one dimension"""
+    expr = stmt.value
+    if expr.kws or expr.vararg is not None or len(expr.args) != 2:
+        raise Refused("np.outer with other arguments than two arrays")
+    items = [_input(frame, env, arg) for arg in expr.args]
+    vectors = [item for item in items if isinstance(item, Operand) and item.rank == 1]
+    if len(vectors) != 2 or type(wanted) is not types.Array or wanted.ndim != 2:
+        raise Refused("np.outer of something else than arrays of one dimension")
+    target, slot = elementwise.fresh(frame, wanted, [v.sizes[0] for v in vectors], stmt.loc)
+
+    def value(ivs: Sequence[Any]) -> Any | None:
+        numbers = [vector.at([iv]) for vector, iv in zip(vectors, ivs, strict=True)]
+        number = trees.ufunc(frame, np.multiply, numbers, stmt.loc)
+        return None if number is None else trees.as_dtype(number, wanted.dtype)
+
+    if not elementwise.fill(frame, target, value, backwards=wanted.layout == "F"):
+        raise Refused("an operation has no MLIR form")
+    return slot
+
+
 def _without_constants(tree: Any) -> Any:
     """The tree with every leaf replaced, so that all are asked for in order."""
     if isinstance(tree, tuple):

@@ -36,6 +36,28 @@ def shape(frame: Frame, array: Slot) -> tuple[Slot, ...]:
     return tuple(size_slot(frame, array, axis) for axis in range(array.type.ndim))
 
 
+def constant_size(size: Any) -> int | None:
+    """The number that an index value is, where it is a constant."""
+    op = _definition(size)
+    return op.attributes["value"].value if op is not None and op.name == "arith.constant" else None
+
+
+def same_size(left: Any, right: Any) -> bool:
+    """Whether two index values are one value, or the same size of the same array."""
+    if left is None or left == right:
+        return left is not None
+    one, other = _definition(left), _definition(right)
+    if one is None or other is None or not one.name == other.name == "memref.dim":
+        return False
+    axes = [constant_size(op.operands[1]) for op in (one, other)]
+    return one.operands[0] == other.operands[0] and None not in axes and axes[0] == axes[1]
+
+
+def _definition(value: Any) -> Any | None:
+    owner = value.owner
+    return None if isinstance(owner, mlir.ir.Block) else owner.operation
+
+
 def literal_index(number: int) -> Slot:
     return Slot(types.IntegerLiteral(number), None, number)
 

@@ -22,6 +22,7 @@ from numba_mlir.converters import (
     build,
     calls,
     elementwise,
+    products,
     reduction_calls,
     reduction_loops,
     statements,
@@ -42,7 +43,13 @@ Refusal = tuple[Any, str]
 
 def has_work(blocks: Any, typemap: Any) -> bool:
     """Whether a function has a statement that this import may turn into a loop."""
-    return any(is_candidate(stmt, typemap) for block in blocks.values() for stmt in block.body)
+    statements = [stmt for block in blocks.values() for stmt in block.body]
+    if any(is_candidate(stmt, typemap) for stmt in statements):
+        return True
+    # one product alone stays with BLAS; two may share their matrix
+    expressions = [s.value for s in statements if isinstance(s, ir.Assign)]
+    found = [e for e in expressions if isinstance(e, ir.Expr) and products.is_product(e, typemap)]
+    return len(found) > 1
 
 
 def is_candidate(stmt: Any, typemap: Any) -> bool:
@@ -70,7 +77,15 @@ def _reduction(expr: Any, typemap: Any) -> Any:
 
 
 def _is_array_function(function: Any) -> bool:
-    return isinstance(function, (np.ufunc, DUFunc)) or function in (np.where, np.clip)
+    return isinstance(function, (np.ufunc, DUFunc)) or function in _CALLS
+
+
+#: functions that make one loop each
+_CALLS: dict[Any, Any] = {
+    np.where: arrayexprs.where,
+    np.clip: arrayexprs.clip,
+    np.outer: arrayexprs.outer,
+}
 
 
 class ArrayStage:
@@ -89,8 +104,8 @@ class ArrayStage:
             return True
         if not isinstance(stmt, ir.Assign) or not isinstance(stmt.value, ir.Expr):
             return False
-        if isinstance(frame.type_of(stmt.target.name), types.Array) and axes.convert(
-            frame, env, stmt
+        if isinstance(frame.type_of(stmt.target.name), types.Array) and (
+            axes.convert(frame, env, stmt) or products.convert(frame, env, stmt)
         ):
             return True
         rule = _RULES.get(stmt.value.op)
@@ -178,7 +193,7 @@ def _call(stage: ArrayStage, frame: Frame, env: Env, stmt: Any) -> None:
         if stencil_kernels.function_of(frame.type_of(stmt.value.func.name)) is not None:
             stage.statement(frame, env, stmt, functools.partial(_stencil, stage, key))
             return
-        rule: Any = {np.where: arrayexprs.where, np.clip: arrayexprs.clip}.get(key)
+        rule: Any = _CALLS.get(key)
         if rule is None:
             stage.statement(
                 frame,

@@ -147,12 +147,14 @@ def _kept_in_order(frame: Frame, array: Slot, wanted: Sequence[Any]) -> Axes | N
     if array.type.layout != "C" or not _cannot_raise(wanted):
         return None
     before = elementwise.sizes(frame, array)
-    rest = [axis for axis, size in enumerate(before) if _constant(size) != 1]
+    rest = [axis for axis, size in enumerate(before) if arrays.constant_size(size) != 1]
     axes: list[int | None] = []
     for size in wanted:
         if isinstance(size, int) and size == 1:
             axes.append(None)
-        elif rest and (size == -1 if isinstance(size, int) else _same(size, before[rest[0]])):
+        elif rest and (
+            size == -1 if isinstance(size, int) else arrays.same_size(size, before[rest[0]])
+        ):
             axes.append(rest.pop(0))
         else:
             return None
@@ -178,27 +180,6 @@ def _integer(slot: Slot | None) -> int | None:
     if isinstance(slot.type, types.IntegerLiteral):
         return slot.type.literal_value
     return slot.python if type(slot.python) is int else None
-
-
-def _constant(size: Any) -> int | None:
-    op = _definition(size)
-    return op.attributes["value"].value if op is not None and op.name == "arith.constant" else None
-
-
-def _same(left: Any, right: Any) -> bool:
-    """Whether two index values are one value, or the same size of the same array."""
-    if left is None or left == right:
-        return left is not None
-    one, other = _definition(left), _definition(right)
-    if one is None or other is None or not one.name == other.name == "memref.dim":
-        return False
-    axes = [_constant(op.operands[1]) for op in (one, other)]
-    return one.operands[0] == other.operands[0] and None not in axes and axes[0] == axes[1]
-
-
-def _definition(value: Any) -> Any | None:
-    owner = value.owner
-    return None if isinstance(owner, mlir.ir.Block) else owner.operation
 
 
 _RULES: dict[str, Any] = {

@@ -51,7 +51,7 @@ class Operand:
         get such arrays as numbers.
         """
         if not self.rank:
-            element = self._load(())
+            element = self.at(())
             return lambda ivs: element
         one, index = frame.index_constant(1), build.index_type()
         equal = mlir.arith.CmpIPredicate.eq
@@ -62,11 +62,12 @@ class Operand:
             where = []
             for test, iv in zip(single, _last(ivs, self.rank, zero), strict=True):
                 where.append(build.value("arith.select", (test, zero, iv), index))
-            return self._load(where)
+            return self.at(where)
 
         return read
 
-    def _load(self, where: Sequence[Any]) -> Number:
+    def at(self, where: Sequence[Any]) -> Number:
+        """The element at a position."""
         dtype = self.slot.type.dtype
         native = scalars.to_mlir(dtype)
         return build.value("memref.load", (self.slot.value, *where), native), dtype

@@ -29,6 +29,7 @@ from numba_mlir.passes.facts import use_known_sizes
 from numba_mlir.passes.keys import dominators
 from numba_mlir.passes.masks import LIMIT, SLOW_LIMIT, mask_tests
 from numba_mlir.passes.producers import Inlined, inline_producers
+from numba_mlir.passes.products import expand_products
 from numba_mlir.passes.provenance import Provenance
 from numba_mlir.passes.shapes import (
     BROADCAST,
@@ -65,10 +66,12 @@ class Broadcast(MLIRPass):
     """Simplify the loops of array statements with what is known of the shapes.
 
     ``versions`` says whether neighbouring loops are made twice, once for equal sizes: of
-    use when somebody fuses loops afterwards.
+    use when somebody fuses loops afterwards.  ``products`` says whether products of a matrix
+    and a vector become loops where that pays (`products`), of use in the same case.
     """
 
     versions: bool = True
+    products: bool = False
 
     name: ClassVar[str] = "broadcast"
 
@@ -84,9 +87,12 @@ class Broadcast(MLIRPass):
                     use_known_sizes(op)
                     _Shapes().function(op)
                     _drop_tests(op)
+                    if self.products:
+                        remarks += self._products(op)
                     if self.versions:
                         mlir.run_pipeline(module.operation, _FOLD)
                         remarks += map(self._inlined, inline_producers(op))
+                        _drop_tests(op)
                         make_versions(op)
             mlir.run_pipeline(module.operation, _FOLD)
             for op in operations(module.body):
@@ -105,6 +111,12 @@ class Broadcast(MLIRPass):
         where = "" if done.into is None else f" of line {done.into}"
         message = f"a temporary array is not made; its elements are computed in the loop{where}"
         return self.remark("applied", message, done.location)
+
+    def _products(self, function: Any) -> Iterator[Remark]:
+        for block in function.regions[0].blocks:
+            for location in expand_products(block):
+                message = "the product is a loop, because another one reads the same matrix"
+                yield self.remark("applied", message, location)
 
     def _report(self, op: Any) -> Iterator[Remark]:
         if op.name == "scf.parallel":
@@ -299,7 +311,7 @@ def _value(leaf: Leaf, before: Any) -> Any:
 def _drop_tests(function: Any) -> None:
     """``select(n == 1, 0, i)`` is i in a loop of i from 0 to n."""
     for loop in list(nested(function)):
-        if loop.name == "scf.parallel":
+        if loop.name in ("scf.parallel", "scf.for"):
             for select, bound in tests(loop):
                 if tested_size(select.operands[0]) == bound:
                     select.result.replace_all_uses_with(select.operands[2])

@@ -33,6 +33,19 @@ def for_loop(
     return list(made.results)
 
 
+def parallel_loop(bounds: tuple[Any, Any, Any], body: Callable[[Any], None]) -> Any:
+    """``scf.parallel`` over one index with ``bounds`` (lower, upper, step); ``body(iv)``."""
+    ir = mlir.ir
+    segments = {"operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 1, 1, 0])}
+    made = ir.Operation.create("scf.parallel", [], list(bounds), segments, regions=1)
+    here = ir.Location.name("parfor_index", ir.Location.current)
+    block = ir.Block.create_at_start(made.regions[0], [ir.IndexType.get()], [here])
+    with ir.InsertionPoint(block):
+        body(block.arguments[0])
+        ir.Operation.create("scf.reduce")
+    return made
+
+
 def allocate(shape: Sequence[int], element: Any, sizes: Sequence[Any] = ()) -> Any:
     """``memref.alloc`` of ``shape``, with ``sizes`` for its dynamic dimensions, in order."""
     ir = mlir.ir

@@ -29,7 +29,7 @@ from __future__ import annotations
 import dataclasses
 import os.path
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from numba_mlir import mlir
 from numba_mlir.passes.base import MLIRPass, PassResult, Remark, source_lines
@@ -44,6 +44,7 @@ from numba_mlir.passes.motion import Plan, lift, plan
 from numba_mlir.passes.provenance import Provenance
 from numba_mlir.passes.reductions import has_reductions
 from numba_mlir.passes.rows import contract, fuse_rows
+from numba_mlir.passes.sweeps import is_sweep, make_sweeps, split_sweeps
 from numba_mlir.passes.temporaries import remove_unread, stored_allocations
 from numba_mlir.passes.values import constant_int, has_inner_loop, operations
 from numba_mlir.passes.versions import VERSIONS
@@ -56,12 +57,15 @@ class Fusion(MLIRPass):
 
     ``max_guards`` is the largest number of array pairs that one run-time test may
     compare; a loop that needs more stays by itself.  ``halo`` lets loops on neighbouring
-    rows of temporary arrays run in blocks (`halo`) of at most ``block_bytes``.
+    rows of temporary arrays run in blocks (`halo`) of at most ``block_bytes``.  ``sweeps``
+    says how loops run in which sums along columns join a loop over rows (`sweeps`); without
+    it there are none.
     """
 
     max_guards: int = 16
     halo: bool = True
     block_bytes: int | None = None
+    sweeps: Literal["parallel", "sequential"] | None = None
 
     name: ClassVar[str] = "fusion"
 
@@ -74,6 +78,8 @@ class Fusion(MLIRPass):
                     worker = _FunctionFusion(self)
                     worker.region(op.regions[0], [], guarded=True)
                     remarks += worker.remarks
+            if self.sweeps is not None and split_sweeps(module, self.sweeps == "parallel"):
+                self._again(module)
             for found in fuse_halos(module, self.block_bytes) if self.halo else ():
                 remarks = [r for r in remarks if r.kind != "missed" or r.line not in found.lines]
                 remarks.append(self.remark("applied", found.message, found.location))
@@ -82,12 +88,20 @@ class Fusion(MLIRPass):
                 mlir.run_pipeline(module.operation, "builtin.module(cse)")
         return PassResult(modified, tuple(remarks))
 
+    def _again(self, module: Any) -> None:
+        """Fuse what adds up the parts of sums with what uses the sums."""
+        for op in operations(module.body):
+            if op.name == "func.func":
+                plain = dataclasses.replace(self, sweeps=None)
+                _FunctionFusion(plain).region(op.regions[0], [], guarded=False)
+
 
 @dataclasses.dataclass(frozen=True)
 class RowFusion(Fusion):
     """`Fusion` of array statements, for functions that reduce arrays; others wait."""
 
     halo: bool = False
+    sweeps: Literal["parallel", "sequential"] | None = "parallel"
 
     name: ClassVar[str] = "row-fusion"
 
@@ -209,8 +223,14 @@ class _FunctionFusion:
         for item in inline_producers(block):
             message = f"{item.name} is computed where it is read"
             message += "; the temporary array is removed" if item.removed else ""
-            self.remarks.append(self._options.remark("applied", message, item.location))
-            self._forget()
+            self._report([item.location], message)
+        if self._options.sweeps is not None:
+            self._report(make_sweeps(block), "sums along columns are added up row by row")
+        self._forget()
+
+    def _report(self, locations: list[Any], message: str) -> None:
+        for location in locations:
+            self.remarks.append(self._options.remark("applied", message, location))
 
     def _original_branch(self, region: Any, facts: list[Any]) -> None:
         """Fuse what needs no run-time test among the loops that overlapping arrays get."""
@@ -260,7 +280,11 @@ class _FunctionFusion:
         rank = min(group.loops[0].rank, loop.rank)
         before = group.loops
         members, loop = [member.at(rank) for member in before], loop.at(rank)
-        reason = rows_reason([*members, loop]) or _bounds_differ(members[0], loop, equal)
+        reason = (
+            rows_reason([*members, loop])
+            or _sweep_reason([*members, loop])
+            or _bounds_differ(members[0], loop, equal)
+        )
         if reason is None:
             group.loops = members
             reason = self._join(group, loop, guarded)
@@ -383,6 +407,13 @@ def rows_reason(loops: Sequence[Loop]) -> str | None:
     mine = {access.root for access in last.effects.accesses}
     if not any(access.root in mine for other in others for access in other.effects.accesses):
         return f"{dimensions}, and no array in common"
+    return None
+
+
+def _sweep_reason(loops: Sequence[Loop]) -> str | None:
+    """Sweeps are cut into chunks of rows in another way than reductions of whole arrays."""
+    if any(loop.inits for loop in loops) and any(is_sweep(loop) for loop in loops):
+        return "one adds up along columns, and one is a reduction of the whole array"
     return None
 
 

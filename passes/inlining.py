@@ -80,8 +80,9 @@ class _Producer:
 def inline_producers(block: Any) -> list[Inlined]:
     """Inline in one block; loops whose arrays nobody reads any more are removed."""
     found: list[Inlined] = []
-    for op in reversed(operations(block)):
-        producer = _producer(op) if op.name == "scf.parallel" else None
+    loops = [op for op in operations(block) if op.name == "scf.parallel"]
+    for op in reversed(loops):  # the arrays of removed loops go as well
+        producer = _producer(op)
         if producer is None:
             continue
         array = producer.store.operands[1]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, TypeVar
 
-from numba_mlir.passes.values import constant_int, owner
+from numba_mlir.passes.values import constant_int, owner, strip_casts
 
 BROADCAST = "numba.broadcast"
 BROADCAST_INTO = "numba.broadcast_into"
@@ -83,12 +83,21 @@ def tested_size(condition: Any) -> Any | None:
     return left if constant_int(right) == 1 else None
 
 
+def untested(index: Any) -> Any:
+    """The index i of ``select(n == 1, 0, i)``; any other index as it is, without casts."""
+    index = strip_casts(index)
+    op = owner(index)
+    if op is None or op.name != "arith.select" or constant_int(op.operands[1]) != 0:
+        return index
+    return index if tested_size(op.operands[0]) is None else strip_casts(op.operands[2])
+
+
 def tests(loop: Any) -> list[tuple[Any, Any]]:
-    """Operations ``select(n == 1, 0, i)`` in an ``scf.parallel``, with the bound of i.
+    """Operations ``select(n == 1, 0, i)`` in an ``scf.parallel`` or ``scf.for``, with i's bound.
 
     Only for indices i that count from 0.
     """
-    ivs = list(loop.regions[0].blocks[0].arguments)
+    ivs = list(loop.regions[0].blocks[0].arguments)[: 1 if loop.name == "scf.for" else None]
     operands, rank = list(loop.operands), len(ivs)
     found: list[tuple[Any, Any]] = []
     for iv, lower, upper in zip(ivs, operands, operands[rank:], strict=False):

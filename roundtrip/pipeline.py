@@ -26,10 +26,10 @@ from numba_mlir.roundtrip.codegen import codegen_class
 from numba_mlir.roundtrip.flags import Selection, TileSizes, select
 
 
-def _broadcast(value: bool, versions: bool = True) -> MLIRPass:
+def _broadcast(value: bool, versions: bool = True, products: bool = False) -> MLIRPass:
     from numba_mlir.passes.broadcast import Broadcast
 
-    return Broadcast(versions)
+    return Broadcast(versions, products)
 
 
 def _identity(value: bool | str) -> MLIRPass:
@@ -54,6 +54,12 @@ def _row_fusion() -> MLIRPass:
     from numba_mlir.passes.fusion import RowFusion
 
     return RowFusion()
+
+
+def _sequential_fusion() -> MLIRPass:
+    from numba_mlir.passes.fusion import Fusion
+
+    return Fusion(sweeps="sequential")
 
 
 def _reductions(parallel: bool) -> MLIRPass:
@@ -151,7 +157,8 @@ def _parallel(pm: PassManager, selection: Selection) -> list[Step]:
     if (value := selection.value("broadcast")) and _has(pm, NopythonRewrites):
         # Behind NopythonRewrites, which makes array expressions, and in front of ParforPass,
         # which takes them apart under the assumption that no size is stretched.
-        passes = [PASSES["broadcast"](value)]
+        fusion = bool(selection.value("fusion"))
+        passes = [_broadcast(True, products=fusion)]
         if selection.value("fusion"):
             # Here array statements with reductions are still loops in loops; what is
             # fused behind ParforPass sees those inside as any user's.
@@ -186,9 +193,9 @@ def _sequential(pm: PassManager, selection: Selection) -> list[Step]:
         # Array statements become loops as in parallel functions, all on one live module.
         # Fusion needs Broadcast in front: it compares the bounds of loops.
         fusion = selection.value("fusion")
-        passes = [_broadcast(True, versions=bool(fusion))]
+        passes = [_broadcast(True, versions=bool(fusion), products=bool(fusion))]
         if fusion:
-            passes.append(PASSES["fusion"](fusion))
+            passes.append(_sequential_fusion())
         if tiling := selection.value("tiling"):
             passes.append(PASSES["tiling"](tiling))
         passes.append(_reductions(parallel=False))

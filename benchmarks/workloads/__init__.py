@@ -8,8 +8,12 @@ from workloads.broadcasts import BROADCASTS
 from workloads.chain import CHAIN
 from workloads.jacobi import JACOBI
 from workloads.masked_sum import MASKED_SUM
+from workloads.pairwise import PAIRWISE
+from workloads.products import PRODUCTS
 from workloads.reductions import REDUCTIONS
+from workloads.rows import ROWS
 from workloads.softmax import SOFTMAX
+from workloads.statistics import STATISTICS
 from workloads.where_clip import WHERE_CLIP
 
 WORKLOADS: dict[str, Workload] = {
@@ -23,5 +27,9 @@ WORKLOADS: dict[str, Workload] = {
         JACOBI,
         BLUR,
         *BROADCASTS,
+        *ROWS,
+        *STATISTICS,
+        *PRODUCTS,
+        PAIRWISE,
     )
 }

@@ -1,0 +1,68 @@
+"""Products of one matrix and several vectors.
+
+By hand they are one loop over rows; the sums along columns are collected in chunks of rows,
+for each of which Numba adds up an array of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from harness import Workload
+
+
+def atax(a: Any, x: Any, y: Any) -> Any:
+    return a.T @ (a @ x)
+
+
+def atax_by_hand(a: Any, x: Any, y: Any) -> Any:
+    rows, columns = a.shape
+    chunks = min(64, rows)
+    parts = np.zeros((chunks, columns))
+    for c in prange(chunks):
+        for i in range(c * rows // chunks, (c + 1) * rows // chunks):
+            total = 0.0
+            for j in range(columns):
+                total += a[i, j] * x[j]
+            for j in range(columns):
+                parts[c, j] += a[i, j] * total
+    out = np.zeros(columns)
+    for c in range(chunks):
+        out += parts[c]
+    return out
+
+
+def bicg(a: Any, x: Any, y: Any) -> Any:
+    return a @ x, a.T @ y
+
+
+def bicg_by_hand(a: Any, x: Any, y: Any) -> Any:
+    rows, columns = a.shape
+    chunks = min(64, rows)
+    parts, q = np.zeros((chunks, columns)), np.empty(rows)
+    for c in prange(chunks):
+        for i in range(c * rows // chunks, (c + 1) * rows // chunks):
+            total, factor = 0.0, y[i]
+            for j in range(columns):
+                total += a[i, j] * x[j]
+                parts[c, j] += a[i, j] * factor
+            q[i] = total
+    out = np.zeros(columns)
+    for c in range(chunks):
+        out += parts[c]
+    return q, out
+
+
+def _arguments(n: int, rng: np.random.Generator) -> tuple[Any, ...]:
+    return rng.random((n, n)), rng.random(n), rng.random(n)
+
+
+_SIZES = {"full": 3000, "quick": 300, "tiny": 5}
+
+PRODUCTS = (
+    Workload("atax", atax, atax_by_hand, _arguments, _SIZES),
+    Workload("bicg", bicg, bicg_by_hand, _arguments, _SIZES),
+)
