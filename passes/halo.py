@@ -32,6 +32,7 @@ from numba_mlir import mlir
 from numba_mlir.passes.base import source_lines
 from numba_mlir.passes.building import allocate, for_loop, index
 from numba_mlir.passes.halo_groups import POSITION, Group, GroupFinder
+from numba_mlir.passes.halo_terms import assume
 from numba_mlir.passes.legality import Loop
 from numba_mlir.passes.machine import this_machine
 from numba_mlir.passes.merge import PARFORS, all_disjoint
@@ -97,8 +98,10 @@ def _described(group: Group) -> Halo:
     )
     if group.halo:
         message += f" and {group.halo} more"
-    if group.guards:
-        message += "; where arrays overlap they run one after the other"
+    cases = ["arrays overlap"] if group.guards else []
+    cases += ["a size is 1"] if group.assumed else []
+    if cases:
+        message += f"; where {' or '.join(cases)} they run one after the other"
     return Halo(message, group.last.op.location, lines)
 
 
@@ -114,14 +117,16 @@ class _Blocks:
         branch = None
         location = ir.Location.fused([loop.op.location for loop in group.loops])
         with location, ir.InsertionPoint(group.loops[0].op):
-            if group.guards:
-                condition = all_disjoint(tuple(group.guards))
+            condition = self._condition()
+            if condition is not None:
                 branch = ir.Operation.create("scf.if", operands=[condition], regions=2)
                 fused, original = (ir.Block.create_at_start(r) for r in branch.regions)
                 with ir.InsertionPoint(original):
                     for loop in group.loops:
                         loop.op.clone()
                     ir.Operation.create("scf.yield")
+                for loop in group.loops:
+                    assume(loop, group.assumed)
                 with ir.InsertionPoint(fused):
                     self._parallel()
                     ir.Operation.create("scf.yield")
@@ -130,6 +135,16 @@ class _Blocks:
         for loop in group.loops:
             loop.op.erase()
         remove_unread([temporary.array for temporary in group.temporaries], branch)
+
+    def _condition(self) -> Any | None:
+        """What is tested at run time, an i1; None where nothing has to be."""
+        ir, group = mlir.ir, self._group
+        found = [all_disjoint(tuple(group.guards))] if group.guards else []
+        if group.assumed:
+            bit = ir.IntegerType.get_signless(1)
+            true = mlir.arith.constant(bit, ir.BoolAttr.get(True))
+            found += [mlir.arith.xori(condition, true) for condition in group.assumed]
+        return functools.reduce(mlir.arith.andi, found) if found else None
 
     def _parallel(self) -> None:
         ir, arith, last = mlir.ir, mlir.arith, self._group.last

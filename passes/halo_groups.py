@@ -16,7 +16,8 @@ import itertools
 from typing import Any
 
 from numba_mlir.passes.effects import Access, Effects, summarise
-from numba_mlir.passes.legality import Guard, Loop, Term, index_term
+from numba_mlir.passes.halo_terms import assumed_term, for_unequal_sizes
+from numba_mlir.passes.legality import Guard, Loop, Term
 from numba_mlir.passes.motion import plan
 from numba_mlir.passes.provenance import Provenance
 from numba_mlir.passes.values import (
@@ -39,7 +40,8 @@ class Temporary:
 
     ``shift`` is s of the writer's row index i + s; ``reads`` has for each reading loop the
     least and the largest constant of its row indices.  ``is_moved``: an iteration of these
-    needs what another iteration of the writer computes, perhaps of the same row.
+    needs what another iteration of the writer computes, perhaps of the same row.  All that holds
+    where none of the conditions ``assumed`` does (`halo_terms`).
     """
 
     array: Any
@@ -47,6 +49,7 @@ class Temporary:
     shift: int
     reads: dict[Any, tuple[int, int]]
     is_moved: bool
+    assumed: tuple[Any, ...] = ()
 
 
 @dataclasses.dataclass
@@ -67,6 +70,11 @@ class Group:
         for loop in reversed(self.loops[:-1]):
             needs = [self._needs(t) for t in self.temporaries if t.writer == loop.op]
             self.rows[loop.op] = min(low for low, _ in needs), max(high for _, high in needs)
+
+    @property
+    def assumed(self) -> dict[Any, None]:
+        """Conditions that must not hold at run time."""
+        return dict.fromkeys(c for temporary in self.temporaries for c in temporary.assumed)
 
     @property
     def last(self) -> Loop:
@@ -92,6 +100,7 @@ class GroupFinder:
 
     def __init__(self, block: Any) -> None:
         self._block = block
+        self._assumes = not for_unequal_sizes(block)
         self._provenance = Provenance()
         self._effects: dict[Any, Effects] = {}
         self._loops = [op for op in operations(block) if op.name == "scf.parallel"]
@@ -122,6 +131,7 @@ class GroupFinder:
         writes: dict[Any, set[int]] = {}
         reads: dict[Any, set[int]] = {}
         where: set[tuple[Term, ...]] = set()
+        assumed: dict[Any, None] = {}
         for use in array.uses:
             op = use.owner.operation
             if op.name == "memref.dim" or _is_unused(op):
@@ -130,7 +140,7 @@ class GroupFinder:
             is_access = use.operand_number == POSITION.get(op.name)
             if loop is None or loop not in self._loops or not is_access:
                 return None
-            terms = self._terms(op, loop)
+            terms = self._terms(op, loop, assumed)
             if not terms or terms[0] is None or terms[0][0] != 0:
                 return None
             if all(term is not None for term in terms):
@@ -144,13 +154,16 @@ class GroupFinder:
         if len(shifts) != 1 or not reads:
             return None
         bounds = {loop: (min(some), max(some)) for loop, some in reads.items()}
-        return Temporary(array, writer, shifts.pop(), bounds, len(where) > 1)
+        moved, conditions = len(where) > 1, tuple(assumed)
+        if conditions and not self._assumes:
+            return None
+        return Temporary(array, writer, shifts.pop(), bounds, moved, conditions)
 
-    def _terms(self, op: Any, loop: Any) -> list[Term | None]:
+    def _terms(self, op: Any, loop: Any, assumed: dict[Any, None]) -> list[Term | None]:
         """The subscripts of an access by the indices of the loop around it."""
         known = Loop(loop, self._summary(loop))
         indices = list(op.operands)[POSITION[op.name] + 1 :]
-        return [index_term(index, known.ivs, known.lower) for index in indices]
+        return [assumed_term(index, known, assumed) for index in indices]
 
     def _group(self, last: Any) -> Group | None:
         members = {last}

@@ -198,3 +198,76 @@ def test_functions_make_blocks_longer() -> None:
       // CHECK: arith.maxui %{{{{.*}}}}, %[[LEAST]]
     """
     in_blocks(body)
+
+
+MASKED = """
+  scf.parallel (%i, %j) = (%c0, %c0) to (%k, %m) step (%c1, %c1) {
+    %row = arith.andi %i, %mask : index
+    %x = memref.load %t[%row, %j] : memref<?x?xf64>
+    %below = arith.addi %row, %c2 : index
+    %y = memref.load %t[%below, %j] : memref<?x?xf64>
+    %z = arith.subf %x, %y : f64
+    memref.store %z, %d[%i, %j] : memref<?x?xf64>
+    scf.reduce
+  } loc("u.py":5:1)
+"""
+MASK = """
+  %all = arith.constant -1 : index
+  %one = arith.cmpi eq, %n, %c1 : index
+  %mask = arith.select %one, %c0, %all : index
+"""
+
+
+def test_sizes_that_may_be_stretched_are_tested() -> None:
+    result = in_blocks(
+        f"""
+        {MASK}
+        {PRODUCER}
+        %d = memref.alloc(%k, %m) : memref<?x?xf64>
+        {MASKED}
+        return %d : memref<?x?xf64>
+        // CHECK:      %[[ONE:.*]] = arith.cmpi eq, %{{{{.*}}}}, %{{{{.*}}}} : index
+        // CHECK-NEXT: %[[MASK:.*]] = arith.select %[[ONE]],
+        // CHECK:      %[[TRUE:.*]] = arith.constant true
+        // CHECK:      %[[MANY:.*]] = arith.xori %[[ONE]], %[[TRUE]] : i1
+        // CHECK-NEXT: scf.if %[[MANY]] {{
+        // CHECK:        scf.parallel (%[[BLOCK:[^,)]*]]) =
+        // CHECK-NOT:      arith.andi
+        // CHECK:          scf.for
+        // CHECK-NEXT:       scf.for
+        // CHECK:          scf.for %[[I:.*]] = %[[LOW:.*]] to
+        // CHECK-NEXT:       scf.for
+        // CHECK-NOT:          arith.andi
+        // CHECK:              memref.store %{{{{.*}}}}, %{{{{.*}}}}[%[[I]],
+        // CHECK:      }} else {{
+        // CHECK:        scf.parallel (%[[I:.*]], %[[J:.*]]) =
+        // CHECK:          arith.andi %[[I]], %[[MASK]] : index
+        """
+    )
+    assert messages(result, "applied")[0].endswith("where a size is 1 they run one after the other")
+
+
+def test_nothing_is_assumed_where_sizes_were_found_to_differ() -> None:
+    module = parse(
+        _function(f"""
+        {MASK}
+        %same = arith.cmpi eq, %n, %k : index
+        %d = memref.alloc(%k, %m) : memref<?x?xf64>
+        scf.if %same {{
+        }} else {{
+          {PRODUCER}
+          {MASKED}
+        }}
+        return %d : memref<?x?xf64>""")
+    )
+    assert messages(Fusion().run(module), "applied") == []
+
+
+def test_masks_of_another_kind_stay() -> None:
+    other = MASK.replace("arith.constant -1", "arith.constant -2")
+    untouched(f"""
+      {other}
+      {PRODUCER}
+      %d = memref.alloc(%k, %m) : memref<?x?xf64>
+      {MASKED}
+      return %d : memref<?x?xf64>""")
