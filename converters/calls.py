@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numba.core import types
+from numba.core.typing.builtins import IndexValue
 from numba.parfors import parfor
 from numba.parfors.array_analysis import assert_equiv, wrap_index
 
@@ -176,6 +177,8 @@ def is_pure_call(frame: Frame, env: Env, expr: Any) -> bool:
         return True
     numbers = all(frame.scalar(env.get(arg.name)) is not None for arg in expr.args)
     sig = frame.calltypes.get(expr)
+    if numbers and callee.python is IndexValue:
+        return True
     if not numbers or sig is None or not _is_number(sig.return_type):
         return False
     return mathfuncs.is_pure(callee.python)

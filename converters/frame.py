@@ -52,8 +52,8 @@ class Frame:
         self.numpy_extrema = False
         #: the user's line while importing a loop that Numba inlined from its own source
         self.user_line: Any = None
-        #: reductions over arrays: variable -> the statement of the loop that is the step
-        self.array_steps: dict[str, Any] = {}
+        #: reductions that stay statements: variable -> the step (a KeptStep)
+        self.kept_steps: dict[str, Any] = {}
         #: ids of statements that an ``scf.reduce`` stands for
         self.taken_out: set[int] = set()
         #: what Numba itself cannot compile or computes wrongly and the import has put right:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from numba.core import ir, types
+from numba.core.typing.builtins import IndexValueType
 from numba.parfors.parfor import Parfor
 
 from numba_mlir.converters import arithmetic, arrays, calls, sizefacts
@@ -134,7 +135,7 @@ def _purity(frame: Frame, env: Env, value: Any) -> dict[str, Any]:
                 return {"pure": True, "metadata": True}
             if value.attr in _ARRAY_VIEWS:
                 return {"pure": True, "view_of": 0}
-        return {"pure": isinstance(owner, (types.Number, types.BaseTuple))}
+        return {"pure": isinstance(owner, (types.Number, types.BaseTuple, IndexValueType))}
     if value.op in ("build_tuple", "pair_first", "pair_second"):
         return {"pure": True}
     if value.op == "cast":

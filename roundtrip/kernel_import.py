@@ -20,7 +20,7 @@ from numba_mlir.converters.slots import Env, Slot
 from numba_mlir.errors import UnsupportedConstruct
 from numba_mlir.roundtrip.accesses import AccessTable
 from numba_mlir.roundtrip.parallel import ParforImporter
-from numba_mlir.roundtrip.reduction_analysis import ARRAY, readable
+from numba_mlir.roundtrip.reduction_analysis import KEPT, readable
 from numba_mlir.roundtrip.regions import BlockSet
 
 #: stands for a variable that the function does not get
@@ -173,7 +173,7 @@ class _Import:
     def _reductions(self, kinds: dict[str, str]) -> tuple[Reduction, ...]:
         found = []
         for name, kind in kinds.items():
-            if kind == ARRAY:
+            if kind == KEPT:
                 raise UnsupportedConstruct(f"the reduction into the array {readable({name})}")
             numba_type = self._frame.type_of(name)
             found.append(Reduction(name, numba_type, reductions.neutral(kind, numba_type)))

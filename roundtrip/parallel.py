@@ -25,12 +25,12 @@ from numba_mlir.converters.slots import Env, Slot
 from numba_mlir.dialect import ORDERED
 from numba_mlir.errors import UnsupportedConstruct
 from numba_mlir.roundtrip.reduction_analysis import (
-    ARRAY,
+    KEPT,
     NUMPY_EXTREMA,
-    array_step,
     beyond_numba,
     family_statements,
     from_numpy,
+    kept_step,
     readable,
     reduction_kind,
     user_line,
@@ -192,7 +192,7 @@ class ParforImporter:
         with ir_.InsertionPoint(block):
             self._indices(frame, inner, parfor, block.arguments, not_negative)
             for name, kind in kinds.items():
-                if kind == ARRAY:
+                if kind == KEPT:
                     self._take_out(frame, env, parfor, name)
                 else:
                     inner[name] = self._neutral(frame, name, kind)
@@ -241,9 +241,9 @@ class ParforImporter:
         return Slot(numba_type, frame.constant(neutral, scalars.to_mlir(numba_type)), neutral)
 
     def _take_out(self, frame: Frame, env: Env, parfor: Any, name: str) -> None:
-        """Move the step ``array += value`` from the body to the loop's ``scf.reduce``."""
-        step, family = array_step(frame, env, parfor, name)
-        frame.array_steps[name] = step
+        """Move a kept step from the body to the loop's ``scf.reduce``."""
+        step, family = kept_step(frame, env, parfor, name)
+        frame.kept_steps[name] = step
         frame.taken_out |= family_statements(frame, parfor, family)
 
     def _body(self, frame: Frame, env: Env, parfor: Any, names: list[str]) -> None:
@@ -258,7 +258,7 @@ class ParforImporter:
 
     def _reduce(self, frame: Frame, env: Env, kinds: dict[str, str], reorder: bool) -> None:
         contributions = [
-            frame.use(env, frame.array_steps[name].value.rhs.name if kind == ARRAY else name).value
+            frame.use(env, frame.kept_steps[name].own if kind == KEPT else name).value
             for name, kind in kinds.items()
         ]
         made = build.op("scf.reduce", contributions, regions=len(kinds))
@@ -267,8 +267,8 @@ class ParforImporter:
             native = frame.mlir_type(numba_type)
             block = region.blocks.append(native, native, arg_locs=[mlir.ir.Location.unknown()] * 2)
             with mlir.ir.InsertionPoint(block):
-                if kind == ARRAY:
-                    result = self._array_combiner(frame, name, block.arguments)
+                if kind == KEPT:
+                    result = self._kept_combiner(frame, name, block.arguments)
                 elif reorder and kind in _REORDERED and isinstance(numba_type, types.Float):
                     reassoc = mlir.ir.Attribute.parse("#arith.fastmath<reassoc>")
                     flags = {"fastmath": reassoc}
@@ -278,13 +278,14 @@ class ParforImporter:
                     result = reductions.combiner(kind, lhs, rhs, numba_type)
                 build.op("scf.reduce.return", [result])
 
-    def _array_combiner(self, frame: Frame, name: str, arguments: Any) -> Any:
-        step, local = frame.array_steps[name], Env()
-        names = (step.value.lhs.name, step.value.rhs.name)
+    def _kept_combiner(self, frame: Frame, name: str, arguments: Any) -> Any:
+        step, local = frame.kept_steps[name], Env()
+        names, target = (step.running, step.own), step.stmt.target.name
         for operand, value in zip(names, arguments, strict=True):
             local[operand] = Slot(frame.type_of(operand), value)
-        frame.opaque(local, step, names, (step.target.name,))
-        return local.names[step.target.name].value
+        extremum = {} if step.extremum is None else {step.extremum: True}
+        frame.opaque(local, step.stmt, names, (target,), **extremum)
+        return local.names[target].value
 
 
 #: NumPy functions whose sums and products may be taken in any order.  NumPy itself adds

@@ -17,6 +17,7 @@ from numba_mlir.roundtrip import aliasing
 from numba_mlir.roundtrip.exporter import Exporter, renumbered
 from numba_mlir.roundtrip.values import integer_constant, name_hint
 
+_EXTREMA: dict[str, Any] = {"max": max, "min": min}
 _IMMUTABLE: dict[Any, Any] = {operator.iadd: operator.add, operator.imul: operator.mul}
 
 
@@ -64,19 +65,22 @@ def _segments(op: Any) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
 
 
 @dataclass(frozen=True)
-class ArrayReduction:
-    """``array += value`` over whole arrays: an original statement with new operands."""
+class KeptReduction:
+    """An original statement with new operands: ``array += value`` over whole arrays, or
+    ``pair = extremum(pair, value)`` over Numba's pairs of index and value."""
 
     type: Any
     stmt: Any
+    extremum: Any = None
     neutral: None = None
 
 
-def _describe(ex: Exporter, block: Any) -> reductions.Reduction | ArrayReduction:
+def _describe(ex: Exporter, block: Any) -> reductions.Reduction | KeptReduction:
     first = block.operations[0].operation
     if first.name == dialect.STMT:
         stmt = ex.table.statements[first.attributes["stmt"].value].stmt
-        return ArrayReduction(ex.state.typemap[stmt.target.name], stmt)
+        extremum = next((_EXTREMA[name] for name in _EXTREMA if name in first.attributes), None)
+        return KeptReduction(ex.state.typemap[stmt.target.name], stmt, extremum)
     found = reductions.describe(block)
     if found is None:
         raise MLIRRoundtripError("a reduction that Numba cannot combine")
@@ -116,8 +120,8 @@ def _accumulators(ex: Exporter, op: Any, found: list[Any], initial: list[Any]) -
     emit = ex.emit
     made = []
     for reduction, value, hint in zip(found, initial, ex.hints(op), strict=True):
-        array = isinstance(reduction, ArrayReduction)
-        start = ex.var(value) if array else ex.number(value, reduction.type)
+        kept = isinstance(reduction, KeptReduction)
+        start = ex.var(value) if kept else ex.number(value, reduction.type)
         if reduction.neutral is not None:
             start = ex.constant(reduction.neutral, reduction.type)
         made.append(emit.assign(start, reduction.type, hint or "reduction"))
@@ -127,10 +131,14 @@ def _accumulators(ex: Exporter, op: Any, found: list[Any], initial: list[Any]) -
 def _combine(ex: Exporter, reduction: Any, accumulator: Any, contribution: Any) -> None:
     """``acc += value``, or ``acc = f(acc, value)``, as Numba's analysis expects them."""
     emit = ex.emit
-    if isinstance(reduction, ArrayReduction):
+    if isinstance(reduction, KeptReduction):
         old = reduction.stmt.value
         operands = accumulator, ex.var(contribution)
-        expr = ir.Expr.inplace_binop(old.fn, old.immutable_fn, *operands, emit.loc)
+        if reduction.extremum is None:
+            expr = ir.Expr.inplace_binop(old.fn, old.immutable_fn, *operands, emit.loc)
+        else:
+            function, _ = emit.function(reduction.extremum, reduction.extremum.__name__)
+            expr = ir.Expr.call(function, operands, (), emit.loc)
         emit.typed(expr, ex.state.calltypes[old])
         emit.store(accumulator, emit.assign(expr, reduction.type))
         return

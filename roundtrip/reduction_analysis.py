@@ -8,9 +8,11 @@ of one associative operation.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from numba.core import ir, types
+from numba.core.typing.builtins import IndexValueType
 from numba.parfors.parfor import Parfor
 
 from numba_mlir.converters.frame import Frame, array_type
@@ -22,8 +24,22 @@ from numba_mlir.errors import UnsupportedConstruct
 _REPAIRED = {"and": "by &", "or": "by |", "xor": "by ^"}
 #: kinds with an operator and its inverse, which Numba's lowering refuses in one loop
 _BOTH_WAYS = {"add": "+= and -=", "mul": "*= and /="}
-#: kind of a reduction over a whole array, kept as the statement that it is
-ARRAY = "array"
+#: kind of a reduction over whole arrays, or over Numba's pairs of index and value, kept as
+#: the statement that it is
+KEPT = "kept"
+
+
+@dataclass(frozen=True)
+class KeptStep:
+    """The statement that combines the variable ``running`` with an iteration's ``own``.
+
+    ``extremum`` is "max" or "min" for pairs, None for ``array += value``.
+    """
+
+    stmt: Any
+    running: str
+    own: str
+    extremum: str | None = None
 
 
 def readable(names: set[str]) -> str:
@@ -58,9 +74,9 @@ def reduction_kind(frame: Frame, env: Env, parfor: Any, name: str) -> str:
     """
     where = f"{readable({name})} is carried from one iteration to another"
     numba_type = frame.type_of(name)
-    if array_type(numba_type) is not None:
-        array_step(frame, env, parfor, name)
-        return ARRAY
+    if array_type(numba_type) is not None or isinstance(numba_type, IndexValueType):
+        kept_step(frame, env, parfor, name)
+        return KEPT
     if not isinstance(numba_type, (types.Number, types.Boolean)):
         raise UnsupportedConstruct(f"{where} and is a {numba_type}", parfor.loc)
     statements = list(_statements(parfor))
@@ -92,27 +108,42 @@ def beyond_numba(frame: Frame, env: Env, parfor: Any, name: str, kind: str) -> s
     return both if len(operators) > 1 else None
 
 
-def array_step(frame: Frame, env: Env, parfor: Any, name: str) -> tuple[Any, set[str]]:
-    """The one statement ``array += value`` of each iteration, and the variable's family.
+def kept_step(frame: Frame, env: Env, parfor: Any, name: str) -> tuple[KeptStep, set[str]]:
+    """The one step of each iteration, and the variable's family.
 
     Raises UnsupportedConstruct when there is not exactly one, at the end of the body.
     """
-    where = f"the array {readable({name})} is carried from one iteration to another"
+    pair = isinstance(frame.type_of(name), IndexValueType)
+    where = f"the {'pair' if pair else 'array'} {readable({name})}"
+    where += " is carried from one iteration to another"
     statements = list(_statements(parfor))
-    family, _ = _family(frame, env, statements, name)
+    family, kinds = _family(frame, env, statements, name)
     steps = [s for s in statements if _touches(frame, s, family) and not _is_copy(s)]
     if any(not _keeps_to(frame, s, family) for s in statements) or len(steps) != 1:
         raise UnsupportedConstruct(f"{where} other than by one in-place operator", parfor.loc)
-    (step,) = steps
+    found = (_pair_step if pair else _array_step)(steps[0], family, kinds, where)
+    if not any(s is found.stmt for s in parfor.loop_body[max(parfor.loop_body)].body):
+        raise UnsupportedConstruct(f"{where} in a part of the body", found.stmt.loc)
+    if frame.mlir_type(frame.type_of(found.own)) != frame.mlir_type(frame.type_of(name)):
+        raise UnsupportedConstruct(f"{where} with another type", found.stmt.loc)
+    return found, family
+
+
+def _array_step(step: Any, family: set[str], _: set[str], where: str) -> KeptStep:
     value = step.value
     in_place = isinstance(value, ir.Expr) and value.op == "inplace_binop"
     if not in_place or value.lhs.name not in family or _name(step) not in ("iadd", "imul"):
         raise UnsupportedConstruct(f"{where} other than by += or *=", step.loc)
-    if not any(s is step for s in parfor.loop_body[max(parfor.loop_body)].body):
-        raise UnsupportedConstruct(f"{where} in a part of the body", step.loc)
-    if frame.mlir_type(frame.type_of(value.rhs.name)) != frame.mlir_type(frame.type_of(name)):
-        raise UnsupportedConstruct(f"{where} with another type", step.loc)
-    return step, family
+    return KeptStep(step, value.lhs.name, value.rhs.name)
+
+
+def _pair_step(step: Any, family: set[str], kinds: set[str], where: str) -> KeptStep:
+    is_call = isinstance(step.value, ir.Expr) and step.value.op == "call"
+    if not is_call or len(kinds) != 1 or step.value.args[0].name not in family:
+        raise UnsupportedConstruct(f"{where} other than by max or min", step.loc)
+    running, own = step.value.args
+    (extremum,) = kinds
+    return KeptStep(step, running.name, own.name, extremum)
 
 
 def family_statements(frame: Frame, parfor: Any, family: set[str]) -> set[int]:
