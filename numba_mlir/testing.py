@@ -20,7 +20,7 @@ from numba_mlir.roundtrip.adapter import RoundTrip, new_pass_class, switch_off_n
 from numba_mlir.roundtrip.arrays_adapter import ArrayRoundTrip
 from numba_mlir.roundtrip.flags import Selection
 from numba_mlir.roundtrip.instruments import Record
-from numba_mlir.roundtrip.pipeline import PASSES, Step, number_indices, plan
+from numba_mlir.roundtrip.pipeline import PASSES, Step, before_parfors, plan
 
 STATS = (
     "functions_seen",
@@ -83,7 +83,7 @@ class Hook:
             pm.add_pass_after(self._pass(step), step.behind)
             if step.behind is ParforFusionPass and self._selection.value("fusion"):
                 switch_off_numba_fusion(state)
-        number_indices(pm, self._selection)
+        before_parfors(pm, self._selection)
 
     def stats(self) -> dict[str, int]:
         """How many functions, Parfors and fused loops there were in this process."""

@@ -112,7 +112,7 @@ def add_passes(pm: PassManager, state: Any, selection: Selection) -> None:
         _type_reductions(pm)
     for step in steps:
         pm.add_pass_after(step.pass_class(selection.strict), step.behind)
-    number_indices(pm, selection)
+    before_parfors(pm, selection)
     if selection.value("codegen") and _has(pm, ParforPreLoweringPass):
         # Last: behind it, nothing may change the loops.  In front of ParforPreLoweringPass the
         # reduction variables of Parfors are not known yet.
@@ -136,15 +136,18 @@ def _type_reductions(pm: PassManager) -> None:
     pm.add_pass_after(TypeReductions, NopythonTypeInference)
 
 
-def number_indices(pm: PassManager, selection: Selection) -> None:
-    """Let the index of a parallel loop be a plain number where a variable takes its value."""
+def before_parfors(pm: PassManager, selection: Selection) -> None:
+    """Add what ParforPass needs to see: marks on arrays, indices that are plain numbers."""
     if not _has(pm, ParforPass) or all(stage == "identity" for stage, _ in selection.passes):
         return
+    from numba_mlir.roundtrip.escape_passes import MarkEscaping
     from numba_mlir.roundtrip.index_passes import NumberIndices
 
-    order = [one for one, _ in pm.passes]
-    # At once in front of ParforPass, which looks for copies of the index.
-    pm.add_pass_after(NumberIndices, order[order.index(ParforPass) - 1])
+    # At once in front of ParforPass, which removes dead code and looks for copies of a loop's
+    # index: round trips before that read the statements as the user wrote them.
+    for one in (NumberIndices, MarkEscaping):
+        order = [found for found, _ in pm.passes]
+        pm.add_pass_after(one, order[order.index(ParforPass) - 1])
 
 
 def plan(pm: PassManager, selection: Selection) -> list[Step]:

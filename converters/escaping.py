@@ -1,0 +1,37 @@
+"""A mark on arrays that something else holds on to, for Numba's removal of dead code.
+
+Numba follows views of an array, but not tuples and lists: what is written into an array after
+it was put into a tuple counts as dead when the array's own name is not used any more.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba.core import types
+from numba.core.extending import intrinsic
+from numba.core.ir_utils import alias_func_extensions
+
+
+@intrinsic
+def escapes(typingctx: Any, array: Any) -> Any:
+    """Does nothing; from here on somebody else may read the array."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return context.get_dummy_value()
+
+    return types.none(array), codegen
+
+
+def _mark(target: str, args: Any, alias_map: dict[str, set[str]], arg_aliases: set[str]) -> None:
+    """The array, and what is a view of it so far, is as an argument, which the caller sees."""
+    todo = [args[0].name]
+    while todo:
+        name = todo.pop()
+        if name not in arg_aliases:
+            arg_aliases.add(name)
+            todo.extend(alias_map.get(name, ()))
+
+
+#: Numba's own table of functions that its alias analysis asks about; the key is ours alone
+alias_func_extensions[("escapes", __name__)] = _mark
