@@ -39,6 +39,7 @@ class Workload:
     numexpr      the ``numexpr`` module -> the function to call
     rtol         relative tolerance of the check; sums are taken in different orders
     stretches    sizes of 1 are stretched, which Numba refuses in parallel functions
+    loops        it is about the loops by hand: only NumPy runs the array style
     """
 
     name: str
@@ -50,18 +51,25 @@ class Workload:
     numexpr: Callable[[ModuleType], Function] | None = None
     rtol: float = 1e-9
     stretches: bool = False
+    loops: bool = False
 
 
 def _numpy(workload: Workload) -> Function:
     return workload.array_style
 
 
+def _array_style(workload: Workload) -> Function:
+    if workload.loops:
+        raise Unavailable("this workload is about loops written by hand")
+    return workload.array_style
+
+
 def _numba_sequential(workload: Workload) -> Function:
-    return numba.njit(workload.array_style)
+    return numba.njit(_array_style(workload))
 
 
 def _numba_parallel(workload: Workload) -> Function:
-    return numba.njit(parallel=True)(workload.array_style)
+    return numba.njit(parallel=True)(_array_style(workload))
 
 
 def _numba_by_hand(workload: Workload) -> Function:
@@ -69,17 +77,21 @@ def _numba_by_hand(workload: Workload) -> Function:
 
 
 def _mlir_sequential(workload: Workload) -> Function:
-    return numba_mlir.njit(workload.array_style)
+    return numba_mlir.njit(_array_style(workload))
 
 
 def _mlir_fusion(workload: Workload) -> Function:
     if workload.stretches:
         raise Unavailable("sizes of 1 need the pass that broadcasts")
-    return numba_mlir.njit(parallel=True, mlir_fusion=True)(workload.array_style)
+    return numba_mlir.njit(parallel=True, mlir_fusion=True)(_array_style(workload))
 
 
 def _mlir_parallel(workload: Workload) -> Function:
-    return numba_mlir.njit(parallel=True)(workload.array_style)
+    return numba_mlir.njit(parallel=True)(_array_style(workload))
+
+
+def _mlir_tiling(workload: Workload) -> Function:
+    return numba_mlir.njit(parallel=True, mlir_tiling=True)(workload.by_hand)
 
 
 def _optional(name: str) -> ModuleType:
@@ -120,11 +132,12 @@ IMPLEMENTATIONS: dict[str, Callable[[Workload], Function]] = {
     "mlir-sequential": _mlir_sequential,
     "mlir-fusion": _mlir_fusion,  # this pass and no other
     "mlir-parallel": _mlir_parallel,  # all passes
+    "mlir-tiling": _mlir_tiling,  # this pass on the loops by hand
     "jax": _jax,
     "numexpr": _numexpr,
 }
 #: a failure of these is a failure of this project, not a property of someone else's
-OURS = frozenset({"mlir-sequential", "mlir-fusion", "mlir-parallel"})
+OURS = frozenset({"mlir-sequential", "mlir-fusion", "mlir-parallel", "mlir-tiling"})
 
 
 def assert_same(expected: Any, got: Any, rtol: float) -> None:

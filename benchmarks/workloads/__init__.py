@@ -8,6 +8,7 @@ from workloads.broadcasts import BROADCASTS
 from workloads.chain import CHAIN
 from workloads.jacobi import JACOBI
 from workloads.masked_sum import MASKED_SUM
+from workloads.nests import NESTS
 from workloads.pairwise import PAIRWISE
 from workloads.products import PRODUCTS
 from workloads.reductions import REDUCTIONS
@@ -31,5 +32,6 @@ WORKLOADS: dict[str, Workload] = {
         *STATISTICS,
         *PRODUCTS,
         PAIRWISE,
+        *NESTS,
     )
 }
