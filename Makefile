@@ -1,4 +1,4 @@
-# make demo | test | bench | lint | docs | wheel-test | clean
+# make demo | test | test-gpu | bench | lint | docs | wheel-test | clean
 #
 # Needs Python 3.11-3.13, make and git. The first command creates .venv and installs there;
 # later ones reuse it. Another interpreter: make PYTHON=python3.12 test
@@ -13,13 +13,17 @@ BENCH_OUT ?= build/bench
 BIN := $(VENV)/bin
 WORKERS := $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n -gt 4 ] && n=4; echo $$n)
 
-.PHONY: demo test bench lint docs wheel-test clean
+.PHONY: demo test test-gpu bench lint docs wheel-test clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/quickstart.py
 
 test: $(VENV)/.test
 	$(BIN)/python -P -m pytest -n $(WORKERS) --dist=worksteal $(PYTEST_ARGS)
+
+# on Intel's OpenCL device for CPUs where there is no GPU (the packages take 3 GB)
+test-gpu: $(VENV)/.test $(VENV)/.sycl
+	$(BIN)/python -P -m pytest -n $(WORKERS) --dist=worksteal tests/test_gpu_arrays.py $(PYTEST_ARGS)
 
 bench: $(VENV)/.bench
 	mkdir -p $(BENCH_OUT)
@@ -54,6 +58,6 @@ $(VENV)/.demo: pyproject.toml $(VENV)/.created
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
-$(VENV)/.test $(VENV)/.bench $(VENV)/.lint $(VENV)/.docs: $(VENV)/.%: pyproject.toml $(VENV)/.created
+$(VENV)/.test $(VENV)/.bench $(VENV)/.lint $(VENV)/.docs $(VENV)/.sycl: $(VENV)/.%: pyproject.toml $(VENV)/.created
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	touch $@

@@ -16,6 +16,9 @@
 ``numba.broadcast``       the common shape of several shapes, else NumPy's ValueError
 ``numba.broadcast_into``  shapes that must be broadcast to the last one, else ValueError
 ``numba.undef``           a variable that is not assigned on this path
+``numba.device_alloc``    an uninitialised array on the device of another one
+``numba.device_load``     one element of an array on a device, copied to the host
+``numba.device_store``    one element of an array on a device, copied from the host
 ========================  ==========================================================
 
 Statements that may have effects are ``pyir.stmt`` operations of a dialect that is
@@ -71,6 +74,12 @@ def _dialect() -> Any:
     _declare(NumbaDialect, "broadcast", shapes, pure=False)
     _declare(NumbaDialect, "broadcast_into", {"sizes": variadic}, pure=False)
     _declare(NumbaDialect, "assert_equal", {"sizes": variadic}, pure=False)
+    one = ext.Operand[AnyType]
+    places = {"array": one, "indices": variadic}
+    alloc = {"made": ext.Result[AnyType], "like": one, "sizes": variadic}
+    _declare(NumbaDialect, "device_alloc", alloc, pure=False)
+    _declare(NumbaDialect, "device_load", {"value": ext.Result[AnyType], **places}, pure=False)
+    _declare(NumbaDialect, "device_store", {"value": one, **places}, pure=False)
     return NumbaDialect
 
 

@@ -112,3 +112,17 @@ def _common_shape(shapes: list[tuple[int, ...]]) -> tuple[int, ...] | None:
 
 def _shape_text(shape: tuple[int, ...]) -> str:
     return f"({shape[0]},)" if len(shape) == 1 else f"({','.join(map(str, shape))})"
+
+
+class DeviceError(MLIRRoundtripError, RuntimeError):
+    """A device or its driver refused something; names the device and the user's line."""
+
+    __str__ = Exception.__str__
+
+
+class MissingBackendError(MLIRRoundtripError, ImportError):
+    """A back end for GPUs needs packages that are not installed."""
+
+
+class MixedDevicesError(MLIRRoundtripError, ValueError):
+    """Arrays of several devices, or of a device and the host, in one function."""

@@ -27,6 +27,7 @@ from numba_mlir.errors import (
     VerificationError,
 )
 from numba_mlir.passes.base import MLIRPass, Remark, source_position
+from numba_mlir.roundtrip.device import device_rules
 from numba_mlir.roundtrip.instruments import Record
 
 if TYPE_CHECKING:
@@ -122,8 +123,9 @@ class RoundTrip(FunctionPass):
         """Replace the function by what the module says."""
         from numba_mlir.roundtrip.exporter import export_function
 
+        rules = device_rules(imported, state, record)
         with translated_errors(state, "the export"), record.timed("export"):
-            export_function(imported, state)
+            export_function(imported, state, rules)
 
     def _is_strict(self, state: Any) -> bool:
         return self.strict or getattr(state.flags, "mlir_strict", None) is True

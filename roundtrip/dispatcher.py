@@ -19,6 +19,7 @@ from numba.core.dispatcher import _FunctionCompiler
 from numba.core.registry import CPUDispatcher, CPUTarget, cpu_target
 from numba.core.target_extension import CPU, dispatcher_registry, target_registry
 
+from numba_mlir.gpu.recognition import device_type
 from numba_mlir.roundtrip.caching import MLIRFunctionCache, identity_of
 from numba_mlir.roundtrip.checking import Checker
 from numba_mlir.roundtrip.diagnostics import Diagnostics, Report, show
@@ -76,6 +77,10 @@ class MLIRDispatcher(CPUDispatcher):
             self.locals,
             compiler_class(select(self.targetoptions, STAGES), pipeline_class),  # pyright: ignore[reportArgumentType]
         )
+
+    def typeof_pyval(self, val: Any) -> Any:
+        """Numba's type of an argument, or the type of an array on a device."""
+        return device_type(val) or super().typeof_pyval(val)
 
     def enable_caching(self) -> None:
         identity = identity_of(self.targetoptions, self.locals, self.user_pipeline)

@@ -6,7 +6,7 @@ signatures are complete before the compilation sees any of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from numba.core import ir, ir_utils, types
@@ -22,10 +22,15 @@ from numba_mlir.roundtrip.importer import Imported
 from numba_mlir.roundtrip.values import defining, name_hint
 
 
-def export_function(imported: Imported, state: Any) -> None:
-    """Replace the blocks of ``state.func_ir`` by what ``imported.module`` says."""
+def export_function(
+    imported: Imported, state: Any, rules: Mapping[str, Callable[..., None]] | None = None
+) -> None:
+    """Replace the blocks of ``state.func_ir`` by what ``imported.module`` says.
+
+    ``rules`` for operations come in front of the common ones.
+    """
     with mlir.context():
-        exporter = Exporter(imported, state)
+        exporter = Exporter(imported, state, rules or {})
         blocks = exporter.run()
     ir_utils._the_max_label.update(max(blocks))
     exporter.emit.commit()
@@ -36,7 +41,11 @@ def export_function(imported: Imported, state: Any) -> None:
 class Exporter:
     """Holds the variable of every MLIR value; rules of operations live in the tables below."""
 
-    def __init__(self, imported: Imported, state: Any) -> None:
+    def __init__(
+        self, imported: Imported, state: Any, rules: Mapping[str, Callable[..., None]]
+    ) -> None:
+        self._own_rules = rules
+        self.kernels = imported.kernels
         self.function = imported.function.operation
         self.table = imported.table
         self.state = state
@@ -58,7 +67,7 @@ class Exporter:
     def run(self) -> dict[int, Any]:
         from numba_mlir.roundtrip import backward
 
-        self.rules = backward.RULES
+        self.rules = {**backward.RULES, **self._own_rules}
         emit = self.emit
         region = self.function.regions[0]
         blocks: dict[int, Any] = {}

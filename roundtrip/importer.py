@@ -37,6 +37,8 @@ class Imported:
     repairs: list[tuple[Any, str]] = field(default_factory=list)
     converted: int = 0
     kept: list[tuple[Any, str]] = field(default_factory=list)
+    #: kernels of the module's ``gpu.module`` in machine code, by name
+    kernels: dict[str, Any] = field(default_factory=dict)
 
     @property
     def function(self) -> Any:

@@ -13,13 +13,17 @@ from numba.core.compiler_machinery import PassManager
 from numba.core.typed_passes import (
     InlineOverloads,
     NopythonRewrites,
+    NoPythonSupportedFeatureValidation,
     NopythonTypeInference,
     ParforFusionPass,
     ParforPass,
     ParforPreLoweringPass,
 )
 
+from numba_mlir.errors import InvalidFlagError
+from numba_mlir.gpu.places import Place
 from numba_mlir.passes.base import MLIRPass
+from numba_mlir.roundtrip import device
 from numba_mlir.roundtrip.adapter import RoundTrip, pass_class, switch_off_numba_fusion
 from numba_mlir.roundtrip.arrays_adapter import array_pass_class
 from numba_mlir.roundtrip.codegen import codegen_class
@@ -74,6 +78,12 @@ def _parallelize() -> MLIRPass:
     return Parallelize()
 
 
+def _gpu(value: bool | str, reductions_only: bool = False) -> MLIRPass:
+    from numba_mlir.passes.gpu_outline import GpuOutline
+
+    return GpuOutline(reductions_only)
+
+
 def _to_sequential() -> MLIRPass:
     from numba_mlir.passes.sequential import Sequential
 
@@ -87,6 +97,7 @@ PASSES: dict[str, Callable[[Any], MLIRPass]] = {
     "identity": _identity,
     "fusion": _fusion,
     "tiling": _tiling,
+    "gpu": _gpu,
 }
 #: stages of this version; Codegen leaves Numba's IR as it is and so is no pass over modules
 STAGES = (*PASSES, "codegen")
@@ -107,7 +118,13 @@ class Step:
 
 def add_passes(pm: PassManager, state: Any, selection: Selection) -> None:
     """Insert the selected passes into ``pm``, one of Numba's nopython pipelines."""
-    steps = plan(pm, selection)
+    place = state.metadata.get(device.METADATA_KEY)
+    steps = plan(pm, selection) if place is None else device_plan(pm, selection, place)
+    if place is not None:
+        # Behind everything: arguments and results have plain array types until here.
+        pm.add_pass_after(device.Leave, NoPythonSupportedFeatureValidation)
+        # No Parfor gets this far, which this pass of Numba's would warn of.
+        pm.passes = [one for one in pm.passes if one[0] is not ParforPreLoweringPass]
     if any(step.arrays for step in steps) and _has(pm, NopythonTypeInference):
         _type_reductions(pm)
     for step in steps:
@@ -188,6 +205,23 @@ def _parallel(pm: PassManager, selection: Selection) -> list[Step]:
     return steps
 
 
+def device_plan(pm: PassManager, selection: Selection, place: Place) -> list[Step]:
+    """Steps of a function whose arrays live on a device."""
+    if not selection.value("gpu"):
+        raise InvalidFlagError(f"an argument is {place}, and mlir_gpu is switched off")
+    steps: list[Step] = []
+    fusion = [PASSES["fusion"](value)] if (value := selection.value("fusion")) else []
+    if value := selection.value("broadcast"):
+        # No versions and no blocks: a kernel has its own order, and its threads see sizes.
+        # Reductions become kernels here: Numba has no form for those that may be computed
+        # in any order.
+        passes = (_broadcast(value, versions=False), *fusion, _gpu(True, reductions_only=True))
+        steps.append(Step(passes, NopythonRewrites, arrays=True))
+    # GpuOutline last: what is a kernel has to be known after fusion.
+    steps.append(Step((*fusion, _gpu(selection.value("gpu"))), ParforFusionPass))
+    return steps
+
+
 def _sequential(pm: PassManager, selection: Selection) -> list[Step]:
     """Steps of functions without parallel=True; those behind one pass in reverse order."""
     steps: list[Step] = []
@@ -222,6 +256,7 @@ class MLIRCompiler(CompilerBase):
 
     def define_pipelines(self) -> list[PassManager]:
         """The base class's pipelines with our passes."""
+        device.enter(self.state)
         pipelines = super().define_pipelines()
         for pm in pipelines:
             add_passes(pm, self.state, self.selection)

@@ -112,7 +112,10 @@ def test_split_input_reports_lines_of_the_whole_file(
     [
         (["--pass-pipeline=builtin.module(nonsense)"], "'nonsense' does not refer"),
         (["--pass-pipeline=canonicalize"], "builtin.module"),
-        (["--numba-pass=nonsense"], "no pass 'nonsense'; there are broadcast, fusion, identity"),
+        (
+            ["--numba-pass=nonsense"],
+            "no pass 'nonsense'; there are broadcast, fusion, gpu, identity",
+        ),
         (["--numba-pass=identity{clean=1}"], "no pass option 'clean=1'; options: cleanup"),
         (["-o", "/no/such/folder/out.mlir"], "cannot write /no/such/folder"),
     ],

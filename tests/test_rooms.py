@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "ground": {"ground"},
     "converters": {"ground", "converters"},
     "passes": {"ground", "passes"},
-    "roundtrip": {"ground", "converters", "passes", "roundtrip"},
+    "roundtrip": {"ground", "converters", "passes", "gpu", "roundtrip"},
     "gpu": {"ground", "gpu"},
     "face": {"ground", "converters", "passes", "roundtrip", "gpu", "face"},
 }

@@ -1,0 +1,134 @@
+"""What a back end is, and how one is chosen."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from numba_mlir.errors import MissingBackendError
+
+if TYPE_CHECKING:
+    from numba_mlir.gpu.kernel import Kernel
+    from numba_mlir.gpu.places import DeviceArray, Place
+
+
+@dataclass(frozen=True)
+class Properties:
+    """What a device can do."""
+
+    name: str
+    fp64: bool
+    max_block: int
+    local_memory: int
+    compute_units: int
+
+
+#: address, sizes, and strides in bytes
+Facts = tuple[int, ...]
+
+
+class Backend(Protocol):
+    """One kind of devices.  An array is an object of one of the libraries it knows.
+
+    Errors of the driver are raised as `DeviceError` with the device's name; running out
+    of memory as the library's own exception.
+    """
+
+    name: str
+
+    def type_of(self, array: Any) -> DeviceArray | None:
+        """The Numba type of an array; None for an object that is not one on a device."""
+        ...
+
+    def facts(self, array: Any) -> Facts:
+        """Address, sizes, and strides in bytes, in one tuple."""
+        ...
+
+    def empty(self, like: Any, shape: Sequence[int], dtype: Any) -> Any:
+        """A new C ordered array beside ``like``: same library, device and queue or stream."""
+        ...
+
+    def view(
+        self, owner: Any, address: int, shape: Sequence[int], strides: Sequence[int], dtype: Any
+    ) -> Any:
+        """An array in the memory of ``owner``; strides in bytes."""
+        ...
+
+    def copy(self, array: Any, order: str) -> Any:
+        """A copy of an array, in order "C" or "F"."""
+        ...
+
+    def namespace(self, array: Any) -> Any:
+        """The module of the array's library that has the functions of the array API."""
+        ...
+
+    def filled(self, like: Any, value: Any, dtype: Any) -> Any:
+        """A new array of the shape of ``like`` with one value everywhere."""
+        ...
+
+    def converted(self, array: Any, dtype: Any) -> Any:
+        """A copy of an array with another dtype."""
+        ...
+
+    def read(self, owner: Any, address: int, size: int) -> bytes:
+        """Bytes from the device's memory, after everything that was submitted before."""
+        ...
+
+    def write(self, owner: Any, address: int, data: bytes) -> None:
+        """Bytes into the device's memory, after everything that was submitted before."""
+        ...
+
+    def compile(self, llvm_ir: str, place: Place) -> bytes:
+        """Code for the device from the LLVM IR of kernels."""
+        ...
+
+    def launch(
+        self, kernel: Kernel, owner: Any, arguments: int, grid: Sequence[int], block: Sequence[int]
+    ) -> None:
+        """Run a kernel in the order of ``owner``'s queue or stream.
+
+        ``arguments`` is the address of the kernel's array of ``void *``; ``grid`` and
+        ``block`` are blocks and threads along x and y.
+        """
+        ...
+
+    def synchronize(self, owner: Any) -> None:
+        """Wait for everything that was submitted to ``owner``'s queue or stream."""
+        ...
+
+    def properties(self, place: Place) -> Properties:
+        """What the device of ``place`` can do."""
+        ...
+
+
+#: interface that an array has -> back end
+INTERFACES = {"__sycl_usm_array_interface__": "sycl", "__cuda_array_interface__": "cuda"}
+BACKENDS = ("sycl", "cuda")
+
+
+@functools.cache
+def backend(name: str) -> Backend:
+    """The back end "sycl" or "cuda"; its modules are imported now.
+
+    Raises MissingBackendError, which says what to install.
+    """
+    try:
+        module = importlib.import_module(f"numba_mlir.gpu.backends.{name}")
+    except ImportError as exc:
+        raise MissingBackendError(
+            f"the {name} back end needs packages that are not installed: "
+            f"pip install 'numba-mlir-roundtrip[{name}]' ({exc})"
+        ) from exc
+    return module.make()
+
+
+def backend_of(array: Any) -> Backend | None:
+    """The back end of an array's type; None where it has no device interface."""
+    kind = type(array)
+    for interface, name in INTERFACES.items():
+        if hasattr(kind, interface):
+            return backend(name)
+    return None

@@ -1,0 +1,1 @@
+"""One module a back end, imported when it is chosen."""

@@ -1,0 +1,282 @@
+"""What compiled host code does on a device: launch, allocate, read, write, copy."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from llvmlite import ir as llvm
+from numba.core import cgutils, types
+from numba.core.extending import intrinsic
+from numba.core.imputils import impl_ret_new_ref
+from numba.core.typing import signature
+from numba.np.arrayobj import make_array
+
+from numba_mlir.gpu.kernel import Kernel
+from numba_mlir.gpu.native import Python, dtype_code
+
+_I64 = llvm.IntType(64)
+_SLOT = cgutils.voidptr_t
+
+
+#: all intrinsics of this module that exist: they are safe on arrays of a device
+MADE: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _made_here(made: Any) -> Any:
+    MADE.add(made)
+    return made
+
+
+@contextlib.contextmanager
+def _with_python(context: Any, builder: Any) -> Iterator[Python]:
+    """Code that holds the GIL."""
+    api = context.get_python_api(builder)
+    state = api.gil_ensure()
+    yield Python(context, builder, api)
+    api.gil_release(state)
+
+
+def _raise_if(context: Any, builder: Any, failed: Any) -> None:
+    """Leave the function with the exception that Python has set."""
+    with builder.if_then(failed, likely=False):
+        context.call_conv.return_exc(builder)
+
+
+# -- kernels ---------------------------------------------------------------------------
+def launcher(kernel: Kernel) -> Any:
+    """An intrinsic ``launch((columns, rows, width, height), (argument, ...))``.
+
+    An array is passed as MLIR passes a memref: its pointer twice, an offset of zero, sizes,
+    and strides in elements.  Numbers must have the kernel's types.
+    """
+
+    def launch(typingctx: Any, geometry: Any, arguments: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            _launch(kernel, context, builder, sig, args)
+            return context.get_dummy_value()
+
+        return signature(types.none, geometry, arguments), codegen
+
+    launch.__name__ = launch.__qualname__ = f"gpu_launch_{kernel.name}"
+    return _made_here(intrinsic(launch))
+
+
+def _launch(kernel: Kernel, context: Any, builder: Any, sig: Any, args: Any) -> None:
+    values: list[Any] = []
+    first: Any = None
+    members = cgutils.unpack_tuple(builder, args[1], len(sig.args[1]))
+    for kind, member in zip(sig.args[1], members, strict=True):
+        if isinstance(kind, types.Array):
+            array = make_array(kind)(context, builder, member)
+            first = first or array
+            values += _descriptor(builder, kind, array)
+        else:
+            values.append(member)
+    assert len(values) == len(kernel.kinds) and first is not None, kernel
+    arguments = _packed(builder, values, by_value=kernel.place.backend == "sycl")
+    geometry = cgutils.unpack_tuple(builder, args[0], 4)
+    with _with_python(context, builder) as python:
+        manager = context.get_env_manager(builder)
+        function = manager.read_const(manager.add_const(kernel))
+        operands = [
+            python.owner(first),
+            python.address(arguments),
+            *[python.number(number) for number in geometry],
+        ]
+        result = python.api.call_function_objargs(function, operands)
+        for one in operands:
+            python.api.decref(one)
+        failed = cgutils.is_null(builder, result)
+        with builder.if_then(builder.not_(failed)):
+            python.api.decref(result)
+    _raise_if(context, builder, failed)
+
+
+def _descriptor(builder: Any, kind: Any, array: Any) -> list[Any]:
+    rank = kind.ndim
+    sizes = cgutils.unpack_tuple(builder, array.shape, rank) if rank else []
+    strides = cgutils.unpack_tuple(builder, array.strides, rank) if rank else []
+    elements = [builder.sdiv(stride, array.itemsize) for stride in strides]
+    pointer = builder.bitcast(array.data, _SLOT)
+    return [pointer, pointer, _I64(0), *sizes, *elements]
+
+
+def _packed(builder: Any, values: Sequence[Any], by_value: bool) -> Any:
+    """The address of an array of ``void *``, one for each argument: to its value, or, of a
+    pointer where ``by_value``, the pointer itself."""
+    count = max(len(values), 1)
+    slots = cgutils.alloca_once(builder, llvm.ArrayType(_I64, count))
+    pointers = cgutils.alloca_once(builder, llvm.ArrayType(_SLOT, count))
+    for number, value in enumerate(values):
+        slot = cgutils.gep_inbounds(builder, slots, 0, number)
+        if by_value and isinstance(value.type, llvm.PointerType):
+            what = value
+        else:
+            builder.store(value, builder.bitcast(slot, value.type.as_pointer()))
+            what = builder.bitcast(slot, _SLOT)
+        builder.store(what, cgutils.gep_inbounds(builder, pointers, 0, number))
+    return pointers
+
+
+# -- arrays ----------------------------------------------------------------------------
+@functools.cache
+def allocator(dtype: Any) -> Any:
+    """An intrinsic ``allocate(like, sizes)``: a C ordered array on the device of ``like``."""
+
+    def allocate(typingctx: Any, like: Any, sizes: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            like_array = make_array(sig.args[0])(context, builder, args[0])
+            numbers = cgutils.unpack_tuple(builder, args[1], len(sig.args[1]))
+            with _with_python(context, builder) as python:
+                operands = [python.owner(like_array), python.constant(dtype_code(dtype))]
+                operands += [python.number(number) for number in numbers]
+                value, failed = _made(python, "empty", operands, sig.return_type)
+            _raise_if(context, builder, failed)
+            return value
+
+        made = types.Array(dtype, len(sizes), "C")
+        return signature(made, like, sizes), codegen
+
+    return _made_here(intrinsic(allocate))
+
+
+@_made_here
+@intrinsic
+def copy_unless(typingctx: Any, keep: Any, array: Any) -> Any:
+    """``array`` where ``keep``, else a copy of it with the same layout (C for "A")."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = sig.args[1]
+        result = cgutils.alloca_once_value(builder, args[1])
+        with builder.if_else(args[0]) as (then, otherwise):
+            with then:
+                context.nrt.incref(builder, kind, args[1])
+            with otherwise:
+                native = make_array(kind)(context, builder, args[1])
+                with _with_python(context, builder) as python:
+                    operands = python.describe(kind, native)
+                    operands.insert(0, python.constant(ord("F" if kind.layout == "F" else "C")))
+                    copy, failed = _made(python, "copy", operands, kind)
+                _raise_if(context, builder, failed)
+                builder.store(copy, result)
+        return impl_ret_new_ref(context, builder, kind, builder.load(result))
+
+    return signature(array, types.boolean, array), codegen
+
+
+def _made(python: Python, name: str, operands: Sequence[Any], kind: Any) -> tuple[Any, Any]:
+    """The array that a run-time function returns, and whether it failed."""
+    builder = python.builder
+    obj = python.call(name, operands)
+    failed = cgutils.alloca_once_value(builder, cgutils.true_bit)
+    value_type = python.context.get_value_type(kind)
+    value = cgutils.alloca_once(builder, value_type, zfill=True)
+    with builder.if_then(cgutils.is_not_null(builder, obj), likely=True):
+        array, wrong = python.array(kind, obj)
+        python.api.decref(obj)
+        builder.store(array, value)
+        builder.store(wrong, failed)
+    return builder.load(value), builder.load(failed)
+
+
+@functools.cache
+def library(name: str, result: Any) -> Any:
+    """An intrinsic ``f((argument, ...))``: function ``name`` of `numba_mlir.gpu.runtime` on
+    arrays and numbers, as the arrays' own library computes it."""
+
+    def call(typingctx: Any, arguments: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            kinds = list(sig.args[0])
+            values = cgutils.unpack_tuple(builder, args[0], len(kinds))
+            with _with_python(context, builder) as python:
+                value, failed = _library(python, name, result, kinds, values)
+            _raise_if(context, builder, failed)
+            return value
+
+        return signature(result, arguments), codegen
+
+    call.__name__ = call.__qualname__ = f"gpu_{name}"
+    return _made_here(intrinsic(call))
+
+
+def _library(
+    python: Python, name: str, result: Any, kinds: Sequence[Any], values: Sequence[Any]
+) -> tuple[Any, Any]:
+    api, context = python.api, python.context
+    is_array = isinstance(result, types.Array)
+    dtype = result.dtype if is_array else result
+    operands = [python.constant(dtype_code(dtype))]
+    for kind, value in zip(kinds, values, strict=True):
+        if isinstance(kind, types.Array):
+            array = make_array(kind)(context, python.builder, value)
+            operands.append(python.call("rebuild", python.describe(kind, array)))
+        else:
+            operands.append(api.from_native_value(kind, value))
+    if is_array:
+        return _made(python, name, operands, result)
+    return _number(python, python.call(name, operands), result)
+
+
+def _number(python: Python, obj: Any, kind: Any) -> tuple[Any, Any]:
+    """A Python number as a value of Numba's, and whether that failed."""
+    builder, context = python.builder, python.context
+    value = cgutils.alloca_once(builder, context.get_value_type(kind), zfill=True)
+    failed = cgutils.alloca_once_value(builder, cgutils.true_bit)
+    with builder.if_then(cgutils.is_not_null(builder, obj), likely=True):
+        found = python.api.to_native_value(kind, obj)
+        python.api.decref(obj)
+        builder.store(found.value, value)
+        builder.store(found.is_error, failed)
+    return builder.load(value), builder.load(failed)
+
+
+# -- elements --------------------------------------------------------------------------
+def _element(python: Python, array_type: Any, array: Any, index: Any) -> list[Any]:
+    """Owner, address of the element, and dtype; negative indices count from the end."""
+    builder, rank = python.builder, array_type.ndim
+    indices = cgutils.unpack_tuple(builder, index, rank) if rank else []
+    pointer = cgutils.get_item_pointer(
+        python.context, builder, array_type, array, indices, wraparound=True
+    )
+    dtype = python.constant(dtype_code(array_type.dtype))
+    return [python.owner(array), python.address(pointer), dtype]
+
+
+@_made_here
+@intrinsic
+def read(typingctx: Any, array: Any, index: Any) -> Any:
+    """One element, copied to the host; ``index`` is a tuple of int64."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        native = make_array(sig.args[0])(context, builder, args[0])
+        with _with_python(context, builder) as python:
+            operands = _element(python, sig.args[0], native, args[1])
+            value, failed = _number(python, python.call("read", operands), array.dtype)
+        _raise_if(context, builder, failed)
+        return value
+
+    return signature(array.dtype, array, index), codegen
+
+
+@_made_here
+@intrinsic
+def write(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
+    """Store one element from the host; ``value`` has the array's dtype."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        native = make_array(sig.args[0])(context, builder, args[0])
+        with _with_python(context, builder) as python:
+            operands = _element(python, sig.args[0], native, args[1])
+            operands.append(python.api.from_native_value(array.dtype, args[2]))
+            obj = python.call("write", operands)
+            failed = cgutils.is_null(builder, obj)
+            with builder.if_then(builder.not_(failed)):
+                python.api.decref(obj)
+        _raise_if(context, builder, failed)
+        return context.get_dummy_value()
+
+    return signature(types.none, array, index, array.dtype), codegen

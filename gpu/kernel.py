@@ -1,0 +1,39 @@
+"""A compiled kernel as compiled host code holds it: pickled with it, loaded when it runs."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from numba_mlir.gpu.backend import backend
+from numba_mlir.gpu.places import Place
+
+
+@dataclass
+class Kernel:
+    """Code for a device, and which kernel in it.
+
+    ``kinds`` are the kinds of the arguments in order: "ptr", or a number's MLIR type.
+    ``where`` is the user's line, for errors.  ``loaded`` is the back end's to keep what it
+    made of the code, by context.
+    """
+
+    place: Place
+    name: str
+    code: bytes
+    kinds: tuple[str, ...]
+    where: str = ""
+    loaded: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.code).hexdigest()
+
+    def __call__(self, owner: Any, arguments: int, *geometry: int) -> None:
+        """Called by compiled code with columns, rows, width and height of the launch."""
+        columns, rows, width, height = geometry
+        backend(self.place.backend).launch(self, owner, arguments, (columns, rows), (width, height))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "loaded": {}}

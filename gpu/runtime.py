@@ -1,0 +1,120 @@
+"""Functions that compiled code calls.
+
+``owner`` and ``like`` are array objects; ``dtype`` is the code point of NumPy's character.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from numba_mlir.errors import DeviceError
+from numba_mlir.gpu.backend import Backend, Facts, backend_of
+
+#: class of arrays -> its back end
+_KNOWN: dict[type, Backend] = {}
+
+
+def _backend(array: Any) -> Backend:
+    found = _KNOWN.get(type(array))
+    if found is None:
+        found = backend_of(array)
+        if found is None:
+            raise DeviceError(f"{type(array)} is not an array on a device")
+        _KNOWN[type(array)] = found
+    return found
+
+
+def facts(array: Any) -> Facts:
+    """Address, sizes, and strides in bytes."""
+    return _backend(array).facts(array)
+
+
+def empty(like: Any, dtype: int, *shape: int) -> Any:
+    """A new array beside ``like``.  Raises ValueError for negative sizes, as NumPy does."""
+    if any(size < 0 for size in shape):
+        raise ValueError("negative dimensions are not allowed")
+    return _backend(like).empty(like, shape, np.dtype(chr(dtype)))
+
+
+def rebuild(owner: Any, address: int, dtype: int, *sizes_and_strides: int) -> Any:
+    """The array at ``address`` in the memory of ``owner``: ``owner`` itself where it is all
+    the same, else a view."""
+    back = _backend(owner)
+    if back.facts(owner) == (address, *sizes_and_strides) and same_dtype(owner, dtype):
+        return owner
+    rank = len(sizes_and_strides) // 2
+    shape, strides = sizes_and_strides[:rank], sizes_and_strides[rank:]
+    return back.view(owner, address, shape, strides, np.dtype(chr(dtype)))
+
+
+def copy(order: int, owner: Any, address: int, dtype: int, *sizes_and_strides: int) -> Any:
+    """A copy of the array at ``address`` in C or Fortran order."""
+    made = rebuild(owner, address, dtype, *sizes_and_strides)
+    return _backend(owner).copy(made, chr(order))
+
+
+def read(owner: Any, address: int, dtype: int) -> Any:
+    """One number from the device's memory, as a Python number."""
+    kind = np.dtype(chr(dtype))
+    data = _backend(owner).read(owner, address, kind.itemsize)
+    return np.frombuffer(data, kind)[0].item()
+
+
+def write(owner: Any, address: int, dtype: int, value: Any) -> None:
+    """One number into the device's memory."""
+    _backend(owner).write(owner, address, np.array(value).astype(chr(dtype)).tobytes())
+
+
+# -- functions of the arrays' own library -------------------------------------------------
+def matmul(dtype: int, a: Any, b: Any) -> Any:
+    """``a @ b``"""
+    return _finished(_backend(a).namespace(a).matmul(a, b), dtype)
+
+
+def copied(dtype: int, array: Any, *order: Any) -> Any:
+    """A C ordered copy with another dtype."""
+    return _finished(_backend(array).copy(array, "C"), dtype)
+
+
+def flattened(dtype: int, array: Any) -> Any:
+    """A copy of one dimension, in C order."""
+    made = _backend(array).copy(array, "C")
+    return _finished(_backend(array).namespace(made).reshape(made, (-1,)), dtype)
+
+
+def filled(dtype: int, like: Any, value: Any) -> Any:
+    """A new array of the shape of ``like`` with one value everywhere."""
+    return _finished(_backend(like).filled(like, value, np.dtype(chr(dtype))), dtype)
+
+
+def ones(dtype: int, like: Any) -> Any:
+    return filled(dtype, like, 1)
+
+
+def zeros(dtype: int, like: Any) -> Any:
+    return filled(dtype, like, 0)
+
+
+def _finished(array: Any, dtype: int) -> Any:
+    """A C ordered array of ``dtype``; a number where ``array`` has no dimension."""
+    back = _backend(array)
+    if not same_dtype(array, dtype):
+        array = back.converted(array, np.dtype(chr(dtype)))
+    address, *rest = back.facts(array)
+    rank = len(rest) // 2
+    if rank == 0:
+        return read(array, address, dtype)
+    size = np.dtype(chr(dtype)).itemsize
+    for extent, stride in zip(rest[:rank][::-1], rest[rank:][::-1], strict=True):
+        if extent > 1 and stride != size:
+            return back.copy(array, "C")
+        size *= extent
+    return array
+
+
+def same_dtype(array: Any, dtype: int) -> bool:
+    """Whether an array's elements are of a NumPy dtype."""
+    text = str(array.dtype)  # "float32", or "torch.float32"
+    return text.rpartition(".")[2] == np.dtype(chr(dtype)).name

@@ -1,0 +1,291 @@
+"""Parallel loops become GPU kernels: ``scf.parallel`` → ``gpu.launch_func``.
+
+Runs on functions whose arrays all live on one device.  What the host still does with the
+elements of an array becomes explicit: allocation on the device, and copies of single
+elements.  A loop that cannot be a kernel stays, with a remark; the caller decides whether
+that is an error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any, ClassVar
+
+from numba_mlir import mlir
+from numba_mlir.passes import building
+from numba_mlir.passes.base import MLIRPass, PassResult, Remark
+from numba_mlir.passes.gpu_kernel import (
+    Launch,
+    captured,
+    elementwise,
+    first_stage,
+    second_stage,
+)
+from numba_mlir.passes.gpu_loops import Refused, extent, product, segments
+from numba_mlir.passes.gpu_reduce import BLOCK
+from numba_mlir.passes.values import is_memref, nested, operations
+
+#: symbol of the ``gpu.module`` with the kernels of a function
+KERNELS = "gpu_kernels"
+_MAX_X, _MAX_Y = 2**31 - 1, 65535
+
+
+@dataclasses.dataclass(frozen=True)
+class GpuOutline(MLIRPass):
+    """Outline every outermost ``scf.parallel`` of the function into ``@gpu_kernels``.
+
+    ``reductions_only``: leave the others, and the host's accesses, to a later run.
+    ``reduction_blocks``: how many blocks of threads a reduction is cut into at most; the
+    result of a floating-point sum depends on it, and on nothing else.
+    """
+
+    name: ClassVar[str] = "gpu-outline"
+    reductions_only: bool = False
+    reduction_blocks: int = 1024
+
+    def run(self, module: Any) -> PassResult:
+        with module.context:
+            return _Outliner(self, module).run()
+
+
+class _Outliner:
+    def __init__(self, options: GpuOutline, module: Any) -> None:
+        self._pass = options
+        self._module = module
+        self._function = next(
+            op.operation for op in module.body.operations if op.operation.name == "func.func"
+        )
+        name = mlir.ir.StringAttr(self._function.attributes["sym_name"]).value
+        self._stem = re.sub(r"\W", "_", name, flags=re.ASCII)
+        self._kernels: Any = None
+        self._count = 0
+        self._remarks: list[Remark] = []
+
+    def run(self) -> PassResult:
+        loops = [op for op in nested(self._function) if op.name == "scf.parallel"]
+        only = self._pass.reductions_only
+        for loop in loops:
+            if not _inside_another(loop, self._function) and (len(loop.results) or not only):
+                self._outline(loop)
+        changed = bool(self._count)
+        if not only:
+            changed |= self._make_explicit()
+        if self._count:
+            self._module.operation.attributes["gpu.container_module"] = mlir.ir.UnitAttr.get()
+        return PassResult(changed, tuple(self._remarks))
+
+    # -- loops -------------------------------------------------------------------------
+    def _outline(self, loop: Any) -> None:
+        location = loop.location
+        marker = _Marker(loop)
+        try:
+            with mlir.ir.InsertionPoint(loop), location:
+                what = self._replaced(loop)
+        except Refused as reason:
+            marker.rewind()
+            self._erase_kernel(f"{self._stem}_{self._count}")
+            self._remarks.append(self._pass.remark("missed", f"not offloaded: {reason}", location))
+            return
+        self._remarks.append(self._pass.remark("applied", what, location))
+
+    def _replaced(self, loop: Any) -> str:
+        lower, upper, _, initial = segments(loop)
+        geometry = _Geometry.of(lower, upper)
+        name = f"{self._stem}_{self._count}"
+        if not initial:
+            self._launch(elementwise(loop, self._module_of_kernels(), name), geometry)
+            what = f"offloaded: kernel {name} over {_indices(len(lower))}"
+        else:
+            geometry = geometry.capped(self._pass.reduction_blocks)
+            self._reduce(loop, name, geometry)
+            over = _indices(len(lower))
+            what = f"offloaded: kernel {name} and a second stage, a reduction over {over}"
+        self._count += 1
+        loop.erase()
+        return what
+
+    def _reduce(self, loop: Any, name: str, geometry: _Geometry) -> None:
+        kernels, like = self._module_of_kernels(), self._some_array(loop)
+        initial = segments(loop)[3]
+        blocks = mlir.arith.muli(geometry.columns, geometry.rows)
+        partials = [device_alloc(like, [blocks], value.type) for value in initial]
+        self._launch(first_stage(loop, kernels, name, partials), geometry)
+        second = second_stage(loop, kernels, f"{name}_second", partials, blocks)
+        one = building.index(1)
+        self._launch(second, _Geometry(one, one, building.index(BLOCK), one))
+        zero = building.index(0)
+        for old, partial in zip(list(loop.results), partials, strict=True):
+            old.replace_all_uses_with(device_load(partial, [zero], old.type))
+
+    def _launch(self, launch: Launch, geometry: _Geometry) -> None:
+        one = building.index(1)
+        mlir.gpu.LaunchFuncOp(
+            [KERNELS, launch.name],
+            (geometry.columns, geometry.rows, one),
+            (geometry.width, geometry.height, one),
+            list(launch.operands),
+        )
+
+    def _erase_kernel(self, name: str) -> None:
+        """What a refused loop left: its kernels and their buffers."""
+        if self._kernels is None:
+            return
+        for op in operations(self._kernels.regions[0].blocks[0]):
+            if "sym_name" in op.attributes and op.attributes["sym_name"].value.startswith(name):
+                op.erase()
+
+    def _module_of_kernels(self) -> Any:
+        if self._kernels is None:
+            ir = mlir.ir
+            with ir.InsertionPoint(self._module.body), ir.Location.unknown():
+                attributes = {"sym_name": ir.StringAttr.get(KERNELS)}
+                made = ir.Operation.create("gpu.module", attributes=attributes, regions=1)
+            made.regions[0].blocks.append()
+            self._kernels = made
+        return self._kernels
+
+    def _some_array(self, loop: Any) -> Any:
+        """An array on the device that new ones go beside."""
+        arrays = [v for v in captured(loop) if is_memref(v)] if loop is not None else []
+        arrays += [v for v in self._function.regions[0].blocks[0].arguments if is_memref(v)]
+        if not arrays:
+            raise Refused("no array says where results go")
+        return arrays[0]
+
+    # -- the rest of the function --------------------------------------------------------
+    def _make_explicit(self) -> bool:
+        """Allocations and element accesses of the host, on the device."""
+        rules = {"memref.alloc": self._alloc, "memref.load": _load, "memref.store": _store}
+        found = [op for op in self._host_operations() if op.name in rules]
+        for op in found:
+            try:
+                with mlir.ir.InsertionPoint(op), op.location:
+                    rules[op.name](op)
+            except Refused as reason:
+                self._remarks.append(self._pass.remark("missed", str(reason), op.location))
+                continue
+            if op.name != "memref.alloc":
+                what = "one element is copied between the host and the device"
+                self._remarks.append(self._pass.remark("analysis", what, op.location))
+            op.erase()
+        return bool(found)
+
+    def _host_operations(self) -> list[Any]:
+        """All operations but those in loops that stayed."""
+        return [op for op in nested(self._function) if not _inside_another(op, self._function)]
+
+    def _alloc(self, op: Any) -> None:
+        type_ = op.results[0].type
+        dynamic = iter(op.operands)
+        sizes = [
+            next(dynamic)
+            if type_.is_dynamic_dim(axis)
+            else building.index(type_.get_dim_size(axis))
+            for axis in range(type_.rank)
+        ]
+        made = device_alloc(self._some_array(None), sizes, type_.element_type, type_)
+        if "numba.type" in op.attributes:
+            made.owner.attributes["numba.type"] = op.attributes["numba.type"]
+        op.results[0].replace_all_uses_with(made)
+
+
+def _inside_another(op: Any, function: Any) -> bool:
+    """Whether an operation stands inside an ``scf.parallel``."""
+    parent = op.parent
+    while parent is not None and parent != function:
+        if parent.operation.name == "scf.parallel":
+            return True
+        parent = parent.operation.parent
+    return False
+
+
+def _indices(rank: int) -> str:
+    return "1 index" if rank == 1 else f"{rank} indices"
+
+
+class _Marker:
+    """What was created in front of a loop since the marker was made can be erased."""
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+        self._before = {op.operation for op in loop.block.operations}
+
+    def rewind(self) -> None:
+        for op in reversed([op.operation for op in self._loop.block.operations]):
+            if op not in self._before:
+                op.erase()
+
+
+# -- operations of the numba dialect -------------------------------------------------------
+def device_alloc(like: Any, sizes: list[Any], element: Any, type_: Any = None) -> Any:
+    """``numba.device_alloc``: an uninitialised array on the device of ``like``."""
+    ir = mlir.ir
+    dynamic = ir.ShapedType.get_dynamic_size()
+    kind = type_ or ir.MemRefType.get([dynamic] * len(sizes), element)
+    return ir.Operation.create("numba.device_alloc", [kind], [like, *sizes]).results[0]
+
+
+def device_load(array: Any, indices: list[Any], type_: Any) -> Any:
+    """``numba.device_load``: one element, copied to the host."""
+    return mlir.ir.Operation.create("numba.device_load", [type_], [array, *indices]).results[0]
+
+
+def _load(op: Any) -> None:
+    array, *indices = list(op.operands)
+    op.results[0].replace_all_uses_with(device_load(array, indices, op.results[0].type))
+
+
+def _store(op: Any) -> None:
+    value, array, *indices = list(op.operands)
+    mlir.ir.Operation.create("numba.device_store", [], [value, array, *indices])
+
+
+# -- the launch geometry -------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class _Geometry:
+    """Blocks along x and y, and threads of a block along x and y, as values of the host."""
+
+    columns: Any
+    rows: Any
+    width: Any
+    height: Any
+
+    @classmethod
+    def of(cls, lower: list[Any], upper: list[Any]) -> _Geometry:
+        """One thread for each index, as far as the device's limits go."""
+        sizes = [extent(low, high) for low, high in zip(lower, upper, strict=True)]
+        if len(sizes) == 1:
+            width, height = building.index(BLOCK), building.index(1)
+            return cls(_blocks(sizes[0], width, _MAX_X), height, width, height)
+        width = _power_of_two(sizes[-1])
+        height = mlir.arith.divui(building.index(BLOCK), width)
+        columns = _blocks(sizes[-1], width, _MAX_X)
+        return cls(columns, _blocks(product(sizes[:-1]), height, _MAX_Y), width, height)
+
+    def capped(self, blocks: int) -> _Geometry:
+        """Not more than ``blocks`` blocks."""
+        arith = mlir.arith
+        columns = arith.minui(self.columns, building.index(blocks))
+        most = arith.divui(building.index(blocks), columns)
+        return dataclasses.replace(self, columns=columns, rows=arith.minui(self.rows, most))
+
+
+def _blocks(size: Any, threads: Any, most: int) -> Any:
+    """How many blocks of ``threads`` cover ``size``: at least 1, at most ``most``."""
+    arith = mlir.arith
+    needed = arith.ceildivui(size, threads)
+    return arith.minui(arith.maxui(needed, building.index(1)), building.index(most))
+
+
+def _power_of_two(size: Any) -> Any:
+    """The smallest power of two that is not below ``size``, at most a block."""
+    arith = mlir.arith
+    found: Any = building.index(BLOCK)
+    power = BLOCK // 2
+    while power:
+        here = building.index(power)
+        fits = arith.cmpi(arith.CmpIPredicate.ule, size, here)
+        found = arith.select(fits, here, found)
+        power //= 2
+    return found
