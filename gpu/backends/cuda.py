@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cuda.bindings import driver  # pyright: ignore[reportMissingImports]
-from cuda.core import Device, ObjectCode  # pyright: ignore[reportMissingImports]
-from cuda.pathfinder import find_bitcode_lib  # pyright: ignore[reportMissingImports]
 from numba.np import numpy_support
 
 from numba_mlir.errors import DeviceError, MissingBackendError
@@ -24,6 +21,11 @@ from numba_mlir.gpu import codegen
 from numba_mlir.gpu.backend import Facts, Properties
 from numba_mlir.gpu.kernel import Kernel
 from numba_mlir.gpu.places import DeviceArray, Place
+
+# The packages' own stubs depend on how they are installed, or not.
+driver: Any = importlib.import_module("cuda.bindings.driver")
+_core: Any = importlib.import_module("cuda.core")
+_pathfinder: Any = importlib.import_module("cuda.pathfinder")
 
 
 def make() -> CudaBackend:
@@ -107,7 +109,7 @@ class CudaBackend:
             _check((error,), f"kernel {kernel.name}{kernel.where}", owner)
 
     def properties(self, place: Place) -> Properties:
-        device = Device(int(place.device.rpartition(":")[2]))
+        device = _core.Device(int(place.device.rpartition(":")[2]))
         facts = device.properties
         return Properties(
             name=device.name,
@@ -128,7 +130,7 @@ def _enter(device: int) -> None:
     known = _CONTEXTS.get(device)
     _, current = driver.cuCtxGetCurrent()
     if known is None or int(current) != known:
-        Device(device).set_current()
+        _core.Device(device).set_current()
         _, current = driver.cuCtxGetCurrent()
         _CONTEXTS[device] = int(current)
 
@@ -139,7 +141,7 @@ def _check(result: tuple[Any, ...], what: str, owner: Any) -> None:
     if int(error):
         _, text = driver.cuGetErrorString(error)
         reason = text.decode() if isinstance(text, bytes) else str(text)
-        device = Device(_library(owner).device(owner))
+        device = _core.Device(_library(owner).device(owner))
         raise DeviceError(f"{what} on {device.name}: {reason} ({error.name})")
 
 
@@ -152,17 +154,17 @@ def _loaded(kernel: Kernel, device: int) -> int:
     key = (kernel.digest, device)
     try:
         if key not in _OBJECTS:
-            _OBJECTS[key] = ObjectCode.from_ptx(kernel.code)
+            _OBJECTS[key] = _core.ObjectCode.from_ptx(kernel.code)
         return int(_OBJECTS[key].get_kernel(kernel.name).handle)
     except Exception as exc:
-        name = Device(device).name
+        name = _core.Device(device).name
         raise DeviceError(f"{name} refused kernel {kernel.name}{kernel.where}: {exc}") from exc
 
 
 @functools.cache
 def _libdevice() -> bytes:
     try:
-        return Path(find_bitcode_lib("device")).read_bytes()
+        return Path(_pathfinder.find_bitcode_lib("device")).read_bytes()
     except Exception as exc:
         raise MissingBackendError(
             "functions such as exp need CUDA's libdevice: install the CUDA toolkit, or "
@@ -172,7 +174,7 @@ def _libdevice() -> bytes:
 
 @functools.cache
 def _place(library: str, device: int) -> Place:
-    return Place("cuda", f"cuda:{device}", library, f"sm_{Device(device).arch}")
+    return Place("cuda", f"cuda:{device}", library, f"sm_{_core.Device(device).arch}")
 
 
 @functools.cache

@@ -14,9 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import dpctl  # pyright: ignore[reportMissingImports]
-import dpctl.program  # pyright: ignore[reportMissingImports]
-from dpctl.utils import SequentialOrderManager  # pyright: ignore[reportMissingImports]
 from numba.np import numpy_support
 
 from numba_mlir.errors import DeviceError
@@ -24,6 +21,11 @@ from numba_mlir.gpu import codegen
 from numba_mlir.gpu.backend import Facts, Properties
 from numba_mlir.gpu.kernel import Kernel
 from numba_mlir.gpu.places import DeviceArray, Place
+
+# The packages' own stubs depend on how they are installed, or not.
+dpctl: Any = importlib.import_module("dpctl")
+_program_module: Any = importlib.import_module("dpctl.program")
+SequentialOrderManager: Any = importlib.import_module("dpctl.utils").SequentialOrderManager
 
 #: dpctl's codes of argument kinds, by the kinds of `Kernel.kinds`
 _CODES = {"i8": 0, "i16": 2, "i32": 4, "i64": 6, "f32": 8, "f64": 9, "ptr": 10}
@@ -249,7 +251,7 @@ def _program(kernel: Kernel, queue: Any) -> Any:
 
 def _create_program(queue: Any, code: bytes) -> Any:
     """dpctl's program of SPIR-V; newer releases have it in ``dpctl.compiler``."""
-    if hasattr(dpctl.program, "create_program_from_spirv"):
-        return dpctl.program.create_program_from_spirv(queue, code)
+    if hasattr(_program_module, "create_program_from_spirv"):
+        return _program_module.create_program_from_spirv(queue, code)
     compiler = importlib.import_module("dpctl.compiler")
     return compiler.create_kernel_bundle_from_spirv(queue, code)
