@@ -15,7 +15,7 @@ from numba.core import ir, ir_utils
 from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.cpu_options import ParallelOptions
 
-from numba_mlir.errors import MixedDevicesError
+from numba_mlir.errors import InvalidFlagError, MixedDevicesError
 from numba_mlir.gpu.places import DeviceArray, Place, arrays_in, on_device, on_host
 from numba_mlir.roundtrip.device_check import check
 from numba_mlir.roundtrip.instruments import Record
@@ -60,6 +60,24 @@ def enter(state: Any) -> Place | None:
         state.flags = state.flags.copy()
         state.flags.auto_parallel = ParallelOptions(True)
     return place
+
+
+def check_wanted(args: Sequence[Any], wanted: bool | str, place: Place | None) -> None:
+    """Compare the value of ``mlir_gpu`` with where the arrays are.
+
+    Raises InvalidFlagError where the flag excludes the place.
+    """
+    if place is not None and not wanted:
+        raise InvalidFlagError(f"an argument is {place}, and mlir_gpu is switched off")
+    if not isinstance(wanted, str):
+        return
+    if place is not None and place.backend != wanted:
+        raise InvalidFlagError(f"an argument is {place}, and mlir_gpu is {wanted!r}")
+    if place is None and any(True for arg in args for _ in arrays_in(arg)):
+        raise InvalidFlagError(
+            f"mlir_gpu={wanted!r} with arrays of the host: this version does not copy them; "
+            "pass arrays of the device"
+        )
 
 
 @register_pass(mutates_CFG=False, analysis_only=False)

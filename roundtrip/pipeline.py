@@ -20,8 +20,6 @@ from numba.core.typed_passes import (
     ParforPreLoweringPass,
 )
 
-from numba_mlir.errors import InvalidFlagError
-from numba_mlir.gpu.places import Place
 from numba_mlir.passes.base import MLIRPass
 from numba_mlir.roundtrip import device
 from numba_mlir.roundtrip.adapter import RoundTrip, pass_class, switch_off_numba_fusion
@@ -119,7 +117,8 @@ class Step:
 def add_passes(pm: PassManager, state: Any, selection: Selection) -> None:
     """Insert the selected passes into ``pm``, one of Numba's nopython pipelines."""
     place = state.metadata.get(device.METADATA_KEY)
-    steps = plan(pm, selection) if place is None else device_plan(pm, selection, place)
+    device.check_wanted(state.args, selection.value("gpu"), place)
+    steps = plan(pm, selection) if place is None else device_plan(selection)
     if place is not None:
         # Behind everything: arguments and results have plain array types until here.
         pm.add_pass_after(device.Leave, NoPythonSupportedFeatureValidation)
@@ -205,10 +204,8 @@ def _parallel(pm: PassManager, selection: Selection) -> list[Step]:
     return steps
 
 
-def device_plan(pm: PassManager, selection: Selection, place: Place) -> list[Step]:
+def device_plan(selection: Selection) -> list[Step]:
     """Steps of a function whose arrays live on a device."""
-    if not selection.value("gpu"):
-        raise InvalidFlagError(f"an argument is {place}, and mlir_gpu is switched off")
     steps: list[Step] = []
     fusion = [PASSES["fusion"](value)] if (value := selection.value("fusion")) else []
     if value := selection.value("broadcast"):

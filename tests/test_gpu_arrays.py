@@ -462,6 +462,14 @@ def test_what_would_touch_the_device_from_the_host_is_an_error(
         compiled(lib.asarray(np.arange(10.0)))
 
 
+def test_mlir_gpu_of_another_back_end(lib: Library) -> None:
+    other = {"sycl": "cuda", "cuda": "sycl"}[lib.backend]
+    args = [lib.asarray(np.ones(3))] * 2
+    with pytest.raises(ValueError, match=f"mlir_gpu is '{other}'"):
+        numba_mlir.njit(mlir_gpu=other)(foo)(*args)
+    assert numba_mlir.njit(mlir_gpu=lib.backend, mlir_broadcast=True)(foo)(*args) == 6.0
+
+
 def test_mlir_gpu_off(lib: Library) -> None:
     compiled = numba_mlir.njit(parallel=True, mlir_gpu=False)(foo)
     with pytest.raises(ValueError, match="mlir_gpu is switched off"):
