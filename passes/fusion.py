@@ -82,7 +82,8 @@ class Fusion(MLIRPass):
                 self._again(module)
             for found in fuse_halos(module, self.block_bytes) if self.halo else ():
                 remarks = [r for r in remarks if r.kind != "missed" or r.line not in found.lines]
-                remarks.append(self.remark("applied", found.message, found.location))
+                kind = "applied" if found.done else "missed"
+                remarks.append(self.remark(kind, found.message, found.location))
             modified = any(remark.kind == "applied" for remark in remarks)
             if modified:
                 mlir.run_pipeline(module.operation, "builtin.module(cse)")

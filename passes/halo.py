@@ -48,11 +48,15 @@ _CHEAP_MATH = frozenset({"math.absf", "math.absi", "math.sqrt", "math.fma", "mat
 
 @dataclasses.dataclass(frozen=True)
 class Halo:
-    """Loops that became one over blocks of rows: what to tell the user, and their lines."""
+    """Loops that became one over blocks of rows, or could not: what to tell the user.
+
+    ``lines`` are those of the loops.
+    """
 
     message: str
     location: Any
     lines: frozenset[int]
+    done: bool
 
 
 def fuse_halos(module: Any, cache: int | None = None) -> list[Halo]:
@@ -64,9 +68,12 @@ def fuse_halos(module: Any, cache: int | None = None) -> list[Halo]:
     cache = this_machine().l2 // 2 if cache is None else cache
     found: list[Halo] = []
     for block in list(_blocks(module.operation)):
-        while (group := GroupFinder(block).find()) is not None:
+        finder = GroupFinder(block)
+        while (group := finder.find()) is not None:
             found.append(_described(group))
             _Blocks(group, cache).make()
+            finder = GroupFinder(block)
+        found += [_described(group, reason) for group, reason in finder.refused]
     return found
 
 
@@ -87,14 +94,17 @@ def _tests_overlap(op: Any) -> bool:
     return condition is not None and condition.name == "numba.disjoint"
 
 
-def _described(group: Group) -> Halo:
+def _described(group: Group, reason: str | None = None) -> Halo:
     places = [place.line for loop in group.loops for place in source_lines(loop.op.location)]
     lines = frozenset(places)
     where = f" of line{'s' if len(lines) > 1 else ''} {', '.join(map(str, sorted(lines)))}"
+    loops = f"{len(group.loops)} loops{where if lines else ''}"
+    if reason is not None:
+        message = f"{loops} do not run together in blocks of rows: {reason}"
+        return Halo(message, group.last.op.location, lines, done=False)
     names = ", ".join(sorted({display_name(t.array) for t in group.temporaries}))
     message = (
-        f"{len(group.loops)} loops{where if lines else ''} run together in blocks of rows; "
-        f"of {names} there are only the rows of a block"
+        f"{loops} run together in blocks of rows; of {names} there are only the rows of a block"
     )
     if group.halo:
         message += f" and {group.halo} more"
@@ -102,7 +112,7 @@ def _described(group: Group) -> Halo:
     cases += ["a size is 1"] if group.assumed else []
     if cases:
         message += f"; where {' or '.join(cases)} they run one after the other"
-    return Halo(message, group.last.op.location, lines)
+    return Halo(message, group.last.op.location, lines, done=True)
 
 
 class _Blocks:

@@ -22,8 +22,10 @@ from numba_mlir.passes.motion import plan
 from numba_mlir.passes.provenance import Provenance
 from numba_mlir.passes.values import (
     ancestor_in,
+    at_line,
     constant_int,
     defined_inside,
+    describe,
     has_inner_loop,
     operations,
 )
@@ -96,10 +98,14 @@ class Group:
 
 
 class GroupFinder:
-    """Finds groups among the loops of one block; valid until its loops are replaced."""
+    """Finds groups among the loops of one block; valid until its loops are replaced.
+
+    ``refused`` are groups that `find` passed over, with the reasons.
+    """
 
     def __init__(self, block: Any) -> None:
         self._block = block
+        self.refused: list[tuple[Group, str]] = []
         self._assumes = not for_unequal_sizes(block)
         self._provenance = Provenance()
         self._effects: dict[Any, Effects] = {}
@@ -110,11 +116,16 @@ class GroupFinder:
     def find(self) -> Group | None:
         """The last group of the block that can be made, its loops brought together."""
         for op in reversed(self._loops):
-            group = self._group(op)
+            group = whole = self._group(op)
+            reasons: list[str] = []
             while group is not None:
-                if self._is_legal(group) and self._bring_together(group):
+                reason = self._obstacle(group) or self._bring_together(group)
+                if reason is None:
                     return group
+                reasons.append(reason)
                 group = _without_first(group)
+            if whole is not None:
+                self.refused.append((whole, reasons[0]))
         return None
 
     def _summary(self, op: Any) -> Effects:
@@ -183,17 +194,23 @@ class GroupFinder:
         allowed = {self._provenance.root(temporary.array) for temporary in temporaries}
         return all(access.root in allowed for access in self._summary(op).writes())
 
-    def _is_legal(self, group: Group) -> bool:
-        if group.halo > MAX_HALO or any(loop.effects.opaque or loop.inits for loop in group.loops):
-            return False
-        if any(constant_int(step) != 1 for loop in group.loops for step in loop.steps):
-            return False
+    def _obstacle(self, group: Group) -> str | None:
+        """Why the loops cannot run in blocks; their guards are found on the way."""
+        if group.halo > MAX_HALO:
+            return f"a block would need {group.halo} rows beyond it (the limit is {MAX_HALO})"
+        if group.last.inits:
+            return "the last one is a reduction, whose order would change"
+        for loop in group.loops:
+            if loop.effects.opaque:
+                return f"{describe(loop.effects.opaque[0][0])} may have effects"
+            if loop.inits or any(constant_int(step) != 1 for step in loop.steps):
+                return f"the loop{at_line(loop.op)} is a reduction or has a step"
         own = {self._provenance.root(temporary.array) for temporary in group.temporaries}
         for loop in group.loops[:-1]:
             for access in loop.effects.accesses:
                 if access.root not in own and not self._is_apart(access, loop, group):
-                    return False
-        return True
+                    return f"{access.root} is read{at_line(access.op)} and written by the last one"
+        return None
 
     def _is_apart(self, read: Access, loop: Loop, group: Group) -> bool:
         """Whether what a producer reads is not written, if need be by a run-time test."""
@@ -207,8 +224,8 @@ class GroupFinder:
                 group.guards.setdefault(pair)
         return True
 
-    def _bring_together(self, group: Group) -> bool:
-        """Move the loops next to each other; nothing moves where that cannot be done."""
+    def _bring_together(self, group: Group) -> str | None:
+        """Move the loops next to each other; or why that cannot be done, and nothing moves."""
         order = operations(self._block)
         start = order.index(group.loops[0].op)
         above: list[Any] = []
@@ -218,7 +235,7 @@ class GroupFinder:
             number = rest.index(loop.op)
             way = plan(together, rest[:number], loop.op, self._summary, self._provenance)
             if way.reason is not None:
-                return False
+                return way.reason
             above += way.above
             together.append(loop.op)
             rest = [*way.below, *rest[number + 1 :]]
@@ -226,7 +243,7 @@ class GroupFinder:
             op.move_before(together[0])
         for before, op in itertools.pairwise(together):
             op.move_after(before)
-        return True
+        return None
 
 
 def _made(loops: list[Loop], temporaries: list[Temporary]) -> Group | None:

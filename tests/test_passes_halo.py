@@ -142,7 +142,9 @@ def test_a_target_that_may_overlap_is_tested_at_run_time() -> None:
 
 
 def test_what_a_producer_reads_must_not_be_written() -> None:
-    untouched(f"{PRODUCER}\n{consumer('%a')}\nreturn %a : memref<?x?xf64>")
+    (reason,) = untouched(f"{PRODUCER}\n{consumer('%a')}\nreturn %a : memref<?x?xf64>")
+    assert reason.startswith("2 loops of lines 4, 5 do not run together in blocks of rows: a is")
+    assert reason.endswith(" and written by the last one")
 
 
 def test_a_temporary_that_is_returned_stays() -> None:
@@ -171,12 +173,13 @@ def test_rows_at_a_distance_that_is_not_constant_stay() -> None:
 
 
 def test_too_many_rows_beyond_a_block_stay() -> None:
-    untouched(f"""
+    (reason,) = untouched(f"""
       {PRODUCER}
       %far = arith.constant 100 : index
       %d = memref.alloc(%k, %m) : memref<?x?xf64>
       {consumer("%d").replace("%i2 = arith.addi %i, %c2", "%i2 = arith.addi %i, %far")}
       return %d : memref<?x?xf64>""")
+    assert reason.endswith("a block would need 100 rows beyond it (the limit is 32)")
 
 
 def test_a_statement_with_effects_in_between_keeps_them_apart() -> None:
@@ -186,6 +189,23 @@ def test_a_statement_with_effects_in_between_keeps_them_apart() -> None:
       "pyir.stmt"(%a) {{stmt = 0 : i64, text = "f(a)"}} : (memref<?x?xf64>) -> ()
       {consumer("%d", "%a")}
       return %d : memref<?x?xf64>""")
+
+
+def test_a_reduction_at_the_end_stays() -> None:
+    (reason,) = untouched(f"""
+      {PRODUCER}
+      %s = scf.parallel (%i, %j) = (%c0, %c0) to (%k, %m) step (%c1, %c1) init (%zero) -> f64 {{
+        %i2 = arith.addi %i, %c2 : index
+        %x = memref.load %t[%i2, %j] : memref<?x?xf64>
+        scf.reduce(%x : f64) {{
+        ^bb0(%p: f64, %q: f64):
+          %r = arith.addf %p, %q : f64
+          scf.reduce.return %r : f64
+        }}
+      }} loc("u.py":5:1)
+      memref.store %s, %b[%c0, %c0] : memref<?x?xf64>
+      return %a : memref<?x?xf64>""")
+    assert reason.endswith("the last one is a reduction, whose order would change")
 
 
 def test_functions_make_blocks_longer() -> None:
