@@ -77,7 +77,7 @@ def for_unequal_sizes(block: Any) -> bool:
     There sizes are stretched, if no error is raised.
     """
     parent = block.owner.operation
-    if parent.name == "scf.if" and block == list(parent.regions)[-1].blocks[0]:
+    if parent.name == "scf.if" and block in list(parent.regions[1].blocks):
         return _compares(parent.operands[0])
     before = list(block.predecessors)
     if len(before) != 1:

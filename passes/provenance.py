@@ -32,6 +32,8 @@ from numba_mlir.passes.values import (
 )
 from numba_mlir.passes.views import view_base
 
+#: the first operand, or a copy of it where it overlaps the second
+UNALIASED = "numba.unaliased"
 #: operations that use an array without letting it escape
 _HARMLESS = frozenset(
     {"memref.load", "memref.store", "memref.dim", "numba.disjoint", "numba.column_major"}
@@ -85,6 +87,8 @@ class Provenance:
         if base is not None:
             return self.root(base)
         op = owner(memref)
+        if op is not None and op.name == UNALIASED:  # itself or a copy that nobody else has
+            return self.root(op.operands[0])
         if op is not None:
             is_fresh = op.name == "memref.alloc" or "fresh" in op.attributes
             return Root("fresh" if is_fresh else "unknown", memref)
@@ -154,6 +158,10 @@ def _captures(memref: Any) -> Iterable[Any]:
     for use in memref.uses:
         op = use.owner.operation
         if op.name in _HARMLESS or op.name == "func.return":
+            continue
+        if op.name == UNALIASED:
+            if use.operand_number == 0:
+                yield from _captures(op.results[0])
             continue
         views = [result for result in op.results if view_base(result) is not None]
         if views and view_base(views[0]) == memref:

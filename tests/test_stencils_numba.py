@@ -355,3 +355,19 @@ def test_division_raises_in_sequential_functions_only() -> None:
     np.testing.assert_array_equal(
         njit(parallel=True)(use_divides)(x), numba.njit(parallel=True)(use_divides)(x)
     )
+
+
+def swapped(grid: Any, count: Any) -> Any:
+    a, b = grid.copy(), grid.copy()
+    for _ in range(count):
+        b[1:-1] = 0.5 * (a[:-2] + a[2:])
+        a, b = b, a
+    return a
+
+
+def test_arrays_that_change_places() -> None:
+    compiled = njit(parallel=True)(swapped)
+    for size, count in itertools.product((0, 1, 2, 3, 10), (0, 1, 4)):
+        x = np.arange(size) ** 2.0
+        np.testing.assert_array_equal(compiled(x, count), swapped(x, count))
+    assert any("temporary array removed" in message for message in applied(compiled))
