@@ -6,7 +6,8 @@ loop that it is.  What it carries from iteration to iteration is understood wher
 1. counted up (or down) by the same amount in each iteration: computed from the index;
 2. combined by one associative operator, under any condition (`operators`);
 3. kept or replaced as a whole, as in ``if x[i] < best: best = x[i]; where = i`` (`selections`);
-4. assigned in each iteration before it is read, and not read behind the loop.
+4. assigned in each iteration before it is read, and not read behind the loop;
+5. seen by an iteration only where no iteration changes it (`unchanged`).
 
 A loop of these alone is cut into chunks that run in parallel and are put together in order
 (`chunks`).  Everything else stays as it is, with a remark that says why:
@@ -39,6 +40,7 @@ from numba_mlir.passes.forwarding import Forwarder
 from numba_mlir.passes.operators import find_operator, replace_counters, spell_out_extrema
 from numba_mlir.passes.provenance import Provenance
 from numba_mlir.passes.selections import find_selection
+from numba_mlir.passes.unchanged import use_values_before
 from numba_mlir.passes.values import at_line, nested
 
 #: attribute that says which Numba loop an operation was
@@ -75,6 +77,7 @@ class Parallelize(MLIRPass):
         for loop in list(_ordered(module)):
             Forwarder(loop, Provenance()).run()
             replace_counters(loop)
+            use_values_before(loop)
         mlir.run_pipeline(module.operation, _CLEAN)
         for loop in list(_ordered(module)):
             spell_out_extrema(loop)
@@ -119,8 +122,8 @@ def _names(loop: Any) -> list[str]:
 def _parts(loop: Any, names: list[str]) -> tuple[list[Part], str]:
     """How to run ``loop`` in parallel, or why that is not possible."""
     deps = Dependences(loop)
-    for argument, name in zip(deps.arguments, names, strict=True):
-        if not _is_number(argument.type):
+    for argument, name, result in zip(deps.arguments, names, loop.results, strict=True):
+        if not _is_number(argument.type) and list(result.uses):
             return [], f"{name} goes from one iteration to the next and is no number"
     for op, numbers in deps.effects():
         if numbers:
@@ -138,16 +141,15 @@ def _parts(loop: Any, names: list[str]) -> tuple[list[Part], str]:
 
 
 def _part(loop: Any, deps: Dependences, group: tuple[int, ...], constant: bool) -> Part | None:
+    numbers = all(_is_number(deps.arguments[number].type) for number in group)
     if len(group) == 1:
-        operator = find_operator(deps, group[0])
+        if not list(loop.results[group[0]].uses):
+            return PrivatePart(group[0])
+        operator = find_operator(deps, group[0]) if numbers else None
         if operator is not None:
             return OperatorPart(operator)
-    selection = find_selection(deps, group, constant)
-    if selection is not None:
-        return SelectionPart(selection)
-    if len(group) == 1 and not list(loop.results[group[0]].uses):
-        return PrivatePart(group[0])
-    return None
+    selection = find_selection(deps, group, constant) if numbers else None
+    return None if selection is None else SelectionPart(selection)
 
 
 def _groups(deps: Dependences) -> list[tuple[int, ...]]:

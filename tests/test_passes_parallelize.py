@@ -137,6 +137,29 @@ def test_a_counter_is_computed_from_the_index() -> None:
     )
 
 
+def test_a_value_that_is_seen_only_unchanged_is_the_one_before_the_loop() -> None:
+    checked(
+        """
+        scf.for %i = %c0 to %n step %c1 iter_args(%t = %x) -> (f64) {
+          %v = memref.load %a[%i] : memref<?xf64>
+          %new = arith.select %on, %v, %t : f64
+          memref.store %new, %a[%i] : memref<?xf64>
+          scf.yield %new : f64
+        } {numba.ordered, numba.parfors = [3]}
+        return %x : f64
+        // CHECK:       func.func @f(
+        // CHECK-SAME:  %[[N:[^:]*]]: index, %[[X:[^:]*]]: f64, %{{[^:]*}}: i64, %[[ON:.*]]: i1)
+        // CHECK:       scf.parallel (%[[I:.*]]) = (%c0) to (%[[N]]) step (%c1) {
+        // CHECK-NEXT:    %[[V:.*]] = memref.load %[[A:.*]][%[[I]]]
+        // CHECK-NEXT:    %[[NEW:.*]] = arith.select %[[ON]], %[[V]], %[[X]] : f64
+        // CHECK-NEXT:    memref.store %[[NEW]], %[[A]][%[[I]]]
+        // CHECK-NEXT:    scf.reduce
+        // CHECK-NEXT:  } {numba.parfors = [3]}
+        """,
+        "f64",
+    )
+
+
 REFUSED = {
     "recurrence": ("%s = %x", "f64", "%y = arith.mulf %s, %x : f64\n"
                    "%t = arith.addf %y, %v : f64\nscf.yield %t : f64"),

@@ -237,6 +237,30 @@ def read_in_the_iteration_only(x):
     return out
 
 
+@parallel((X, TIES, 1), (X, TIES, 2), (X, TIES, 3), (EMPTY, TIES, 1))
+def assigned_in_some_modes(a, b, mode):
+    out, t = np.zeros(len(a)), 0.5
+    for i in prange(len(a)):
+        if mode == 1:
+            t = a[i]
+        elif mode == 2:
+            t = b[i]
+        out[i] = t
+    return out, t
+
+
+@parallel((GRID, 3), (GRID, 0), (GRID[:0], 2))
+def assigned_by_a_loop_inside(x, m):
+    out, v = np.zeros(len(x)), 0.25
+    for i in prange(x.shape[0]):
+        row = x[0]
+        for j in range(m):
+            v = x[i, j]
+            row = x[i]
+        out[i] = v + row[0]
+    return out, v
+
+
 # -- operators and counters -------------------------------------------------------------
 @parallel((TIES, K), (EMPTY, K))
 def many_kinds(x, k):

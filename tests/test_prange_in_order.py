@@ -56,6 +56,28 @@ def one_before(x):
     return out, before
 
 
+@sequential(*[(X, p, q) for p in (True, False) for q in (True, False)])
+def seen_between_two_conditions(a, first, second):
+    out, v = np.zeros(len(a)), 0.5
+    for i in prange(len(a)):
+        if first:
+            v = a[i] * 3
+        out[i] = v
+        if second:
+            v = a[i]
+    return out, v
+
+
+@sequential((GRID, np.abs(K) % 4))
+def assigned_by_a_loop_of_another_length(x, k):
+    out, v = np.zeros(len(x)), 0.25
+    for i in prange(x.shape[0]):
+        for j in range(k[i]):
+            v = x[i, j]
+        out[i] = v
+    return out, v
+
+
 @sequential((X,), (TIES,))
 def two_largest(x):
     a = b = -np.inf
