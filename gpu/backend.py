@@ -90,8 +90,8 @@ class Backend(Protocol):
     ) -> None:
         """Run a kernel in the order of ``owner``'s queue or stream.
 
-        ``arguments`` is the address of the kernel's array of ``void *``; ``grid`` and
-        ``block`` are blocks and threads along x and y.
+        ``arguments`` is the address of the kernel's array of ``void *``; ``grid``
+        are blocks along x, y and z, ``block`` threads along x and y.
         """
         ...
 

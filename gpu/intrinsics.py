@@ -48,7 +48,7 @@ def _raise_if(context: Any, builder: Any, failed: Any) -> None:
 
 # -- kernels ---------------------------------------------------------------------------
 def launcher(kernel: Kernel) -> Any:
-    """An intrinsic ``launch((columns, rows, width, height), (argument, ...))``.
+    """An intrinsic ``launch((columns, rows, layers, width, height), (argument, ...))``.
 
     An array is passed as MLIR passes a memref: its pointer twice, an offset of zero, sizes,
     and strides in elements.  Numbers must have the kernel's types.
@@ -78,7 +78,7 @@ def _launch(kernel: Kernel, context: Any, builder: Any, sig: Any, args: Any) -> 
             values.append(member)
     assert len(values) == len(kernel.kinds) and first is not None, kernel
     arguments = _packed(builder, values, by_value=kernel.place.backend == "sycl")
-    geometry = cgutils.unpack_tuple(builder, args[0], 4)
+    geometry = cgutils.unpack_tuple(builder, args[0], 5)
     with _with_python(context, builder) as python:
         manager = context.get_env_manager(builder)
         function = manager.read_const(manager.add_const(kernel))

@@ -31,9 +31,11 @@ class Kernel:
         return hashlib.sha256(self.code).hexdigest()
 
     def __call__(self, owner: Any, arguments: int, *geometry: int) -> None:
-        """Called by compiled code with columns, rows, width and height of the launch."""
-        columns, rows, width, height = geometry
-        backend(self.place.backend).launch(self, owner, arguments, (columns, rows), (width, height))
+        """Called by compiled code: blocks along x, y and z, and threads along x and y."""
+        columns, rows, layers, width, height = geometry
+        backend(self.place.backend).launch(
+            self, owner, arguments, (columns, rows, layers), (width, height)
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "loaded": {}}

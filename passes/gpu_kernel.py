@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from numba_mlir import mlir
-from numba_mlir.passes import building
+from numba_mlir.passes import building, gpu_rows
 from numba_mlir.passes.gpu_body import legalize
 from numba_mlir.passes.gpu_loops import (
     Refused,
@@ -17,9 +17,11 @@ from numba_mlir.passes.gpu_loops import (
     body_of,
     combined,
     copied,
+    once,
     over_threads,
     place_body,
     segments,
+    several_together,
 )
 from numba_mlir.passes.gpu_reduce import (
     BLOCK,
@@ -31,6 +33,8 @@ from numba_mlir.passes.gpu_reduce import (
 )
 from numba_mlir.passes.values import defined_inside, definition, is_memref, nested, owner
 
+#: elements that a thread of a reduction loads before it combines them
+_TOGETHER = 4
 #: numeric address space of arrays, the same in NVPTX and SPIR-V (OpenCL)
 GLOBAL = 1
 
@@ -134,27 +138,43 @@ def elementwise(loop: Any, module: Any, name: str) -> Launch:
     with builder.inside():
         copy = builder.loop(loop)
         lower, upper, _, _ = segments(copy)
-        over_threads(Threads.here(), lower, upper, [], place_body(copy))
+        once(Threads.here(), lower, upper, place_body(copy))
         copy.erase()
+    return builder.launch
+
+
+def rows(loop: Any, module: Any, name: str) -> Launch:
+    """The kernel of a loop over rows, for which `gpu_rows.applies`: a block for each row."""
+    builder = _Builder(module, name, _outside(loop))
+    with builder.inside():
+        gpu_rows.over_blocks(builder.loop(loop), module, name)
     return builder.launch
 
 
 def first_stage(loop: Any, module: Any, name: str, partials: Sequence[Any]) -> Launch:
     """The first stage of reductions: one value a block into each of ``partials``."""
+    arith = mlir.arith
     builder = _Builder(module, name, [*_outside(loop), *partials])
     with builder.inside():
-        copy = builder.loop(loop)
+        copies = [builder.loop(loop) for _ in range(_TOGETHER + 1)]
+        copy = copies[0]
         lower, upper, _, initial = segments(copy)
         combiners = [region.blocks[0] for region in body_of(copy)[2].regions]
         start = [start_value(c, i) for c, i in zip(combiners, initial, strict=True)]
         threads = Threads.here()
-        results = over_threads(threads, lower, upper, start, place_body(copy))
+        if len(lower) == 1 and not any(op.name == "memref.store" for op in nested(copy)):
+            bounds = (arith.addi(lower[0], threads.x), upper[0], threads.x_count)
+            points = [place_body(one) for one in copies]
+            results = several_together(bounds, start, points[1:], points[0])
+        else:
+            results = over_threads(threads, lower, upper, start, place_body(copy))
         for number, (value, combiner) in enumerate(zip(results, combiners, strict=True)):
             combine = functools.partial(combined, combiner)
             total = tree(module, f"{name}_buffer{number}", threads, value, combine)
             target = builder.values[partials[number]]
             store_by_first(threads, total, target, threads.block)
-        copy.erase()
+        for one in copies:
+            one.erase()
     return builder.launch
 
 

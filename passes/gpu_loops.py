@@ -109,7 +109,7 @@ def product(sizes: Sequence[Any]) -> Any:
     return total
 
 
-def _unravel(number: Any, sizes: Sequence[Any]) -> list[Any]:
+def unravel(number: Any, sizes: Sequence[Any]) -> list[Any]:
     """Indices in C order of item ``number`` of an array of ``sizes``."""
     arith = mlir.arith
     found: list[Any] = []
@@ -122,8 +122,8 @@ def _unravel(number: Any, sizes: Sequence[Any]) -> list[Any]:
 # -- the threads' loops ------------------------------------------------------------------
 @dataclass(frozen=True)
 class Threads:
-    """Where a thread stands: its number along x and y in the grid and how many there are,
-    its number in the block, and the block's number in the grid."""
+    """Where a thread stands: its number along x and y in the grid and how many there are (in
+    grids of one layer), its number in the block, and the block's number in the grid."""
 
     x: Any
     y: Any
@@ -134,13 +134,14 @@ class Threads:
 
     @classmethod
     def here(cls) -> Threads:
-        """At the insertion point of a kernel with two dimensions."""
+        """At the insertion point of a kernel."""
         gpu, add, mul = mlir.gpu, mlir.arith.addi, mlir.arith.muli
-        x, y = gpu.Dimension.x, gpu.Dimension.y
+        x, y, z = gpu.Dimension.x, gpu.Dimension.y, gpu.Dimension.z
         width, height = gpu.block_dim(x), gpu.block_dim(y)
         tx, ty = gpu.thread_id(x), gpu.thread_id(y)
         bx, by = gpu.block_id(x), gpu.block_id(y)
         columns, rows = gpu.grid_dim(x), gpu.grid_dim(y)
+        by = add(mul(gpu.block_id(z), rows), by)  # layers continue the blocks along y
         return cls(
             x=add(mul(bx, width), tx),
             y=add(mul(by, height), ty),
@@ -151,13 +152,56 @@ class Threads:
         )
 
 
+def several_together(
+    bounds: tuple[Any, Any, Any], start: list[Any], points: Sequence[Point], last: Point
+) -> list[Any]:
+    """A loop of which each iteration makes as many bodies as there are ``points``, so that
+    their loads do not wait for each other, and a loop for what is left."""
+    arith = mlir.arith
+    low, high, step = bounds
+    stride = arith.muli(step, building.index(len(points)))
+    most = arith.subi(high, arith.subi(stride, step))
+
+    def together(iv: Any, *running: Any) -> list[Any]:
+        values = list(running)
+        for number, at in enumerate(points):
+            shift = arith.muli(step, building.index(number))
+            values = at([arith.addi(iv, shift)], values)
+        return values
+
+    values = building.for_loop((low, most, stride), together, start)
+    rounds = arith.ceildivui(extent(low, most), stride)
+    rest = arith.addi(low, arith.muli(rounds, stride))
+    return building.for_loop((rest, high, step), lambda iv, *r: last([iv], list(r)), values)
+
+
+def once(threads: Threads, lower: Sequence[Any], upper: Sequence[Any], at: Point) -> None:
+    """The body for the one index of each thread, in a grid that covers all indices.
+
+    The last index goes along x, so that neighbouring threads touch neighbouring elements
+    of C ordered arrays; all others together along y.
+    """
+    ir, arith = mlir.ir, mlir.arith
+    less = arith.CmpIPredicate.slt
+    column = arith.addi(lower[-1], threads.x)
+    inside = arith.cmpi(less, column, upper[-1])
+    sizes = [extent(low, high) for low, high in zip(lower[:-1], upper[:-1], strict=True)]
+    if sizes:
+        inside = arith.andi(inside, arith.cmpi(less, threads.y, product(sizes)))
+    branch = ir.Operation.create("scf.if", operands=[inside], regions=2)
+    with ir.InsertionPoint(branch.regions[0].blocks.append()):
+        leading = unravel(threads.y, sizes) if sizes else []
+        shifted = [arith.addi(low, i) for low, i in zip(lower[:-1], leading, strict=True)]
+        at([*shifted, column], [])
+        ir.Operation.create("scf.yield")
+
+
 def over_threads(
     threads: Threads, lower: Sequence[Any], upper: Sequence[Any], start: list[Any], at: Point
 ) -> list[Any]:
     """Loops in which the threads together visit every index once; ``at`` makes the body.
 
-    The last index goes along x, so that neighbouring threads touch neighbouring elements
-    of C ordered arrays; all others together along y.  Right for every launch geometry.
+    As `once`, and right for every launch geometry of one layer.
     """
     arith = mlir.arith
 
@@ -170,7 +214,7 @@ def over_threads(
     sizes = [extent(low, high) for low, high in zip(lower[:-1], upper[:-1], strict=True)]
 
     def row(number: Any, *running: Any) -> list[Any]:
-        leading = _unravel(number, sizes)
+        leading = unravel(number, sizes)
         shifted = [arith.addi(low, i) for low, i in zip(lower[:-1], leading, strict=True)]
         return columns(shifted, list(running))
 

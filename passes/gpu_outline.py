@@ -13,13 +13,14 @@ import re
 from typing import Any, ClassVar
 
 from numba_mlir import mlir
-from numba_mlir.passes import building
+from numba_mlir.passes import building, gpu_rows
 from numba_mlir.passes.base import MLIRPass, PassResult, Remark
 from numba_mlir.passes.gpu_kernel import (
     Launch,
     captured,
     elementwise,
     first_stage,
+    rows,
     second_stage,
 )
 from numba_mlir.passes.gpu_loops import Refused, extent, product, segments
@@ -29,6 +30,8 @@ from numba_mlir.passes.values import is_memref, nested, operations
 #: symbol of the ``gpu.module`` with the kernels of a function
 KERNELS = "gpu_kernels"
 _MAX_X, _MAX_Y = 2**31 - 1, 65535
+#: threads of a block along x where there are several indices
+_WIDTH = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +45,7 @@ class GpuOutline(MLIRPass):
 
     name: ClassVar[str] = "gpu-outline"
     reductions_only: bool = False
-    reduction_blocks: int = 1024
+    reduction_blocks: int = 2048
 
     def run(self, module: Any) -> PassResult:
         with module.context:
@@ -66,7 +69,8 @@ class _Outliner:
         loops = [op for op in nested(self._function) if op.name == "scf.parallel"]
         only = self._pass.reductions_only
         for loop in loops:
-            if not _inside_another(loop, self._function) and (len(loop.results) or not only):
+            wanted = not only or len(loop.results) or gpu_rows.applies(loop)
+            if wanted and not _inside_another(loop, self._function):
                 self._outline(loop)
         changed = bool(self._count)
         if not only:
@@ -93,7 +97,10 @@ class _Outliner:
         lower, upper, _, initial = segments(loop)
         geometry = _Geometry.of(lower, upper)
         name = f"{self._stem}_{self._count}"
-        if not initial:
+        if not initial and gpu_rows.applies(loop):
+            self._rows(loop, name, geometry)
+            what = f"offloaded: kernel {name} over {_indices(len(lower))}, a block for long rows"
+        elif not initial:
             self._launch(elementwise(loop, self._module_of_kernels(), name), geometry)
             what = f"offloaded: kernel {name} over {_indices(len(lower))}"
         else:
@@ -104,6 +111,25 @@ class _Outliner:
         self._count += 1
         loop.erase()
         return what
+
+    def _rows(self, loop: Any, name: str, geometry: _Geometry) -> None:
+        """Two kernels: a block for each row, and a thread for each where rows are short."""
+        ir, arith = mlir.ir, mlir.arith
+        kernels = self._module_of_kernels()
+        many = rows(loop, kernels, name)
+        single = elementwise(loop, kernels, f"{name}_short")
+        lower, upper, _, _ = segments(loop)
+        sizes = [extent(low, high) for low, high in zip(lower, upper, strict=True)]
+        one, long = building.index(1), building.index(gpu_rows.LONG)
+        blocks = _Geometry(_blocks(product(sizes), one, _MAX_X), one, building.index(BLOCK), one)
+        is_long = arith.cmpi(arith.CmpIPredicate.sge, gpu_rows.length(loop), long)
+        branch = ir.Operation.create("scf.if", operands=[is_long], regions=2)
+        for region, launch, shape in zip(
+            branch.regions, (many, single), (blocks, geometry), strict=True
+        ):
+            with ir.InsertionPoint(region.blocks.append()):
+                self._launch(launch, shape)
+                ir.Operation.create("scf.yield")
 
     def _reduce(self, loop: Any, name: str, geometry: _Geometry) -> None:
         kernels, like = self._module_of_kernels(), self._some_array(loop)
@@ -122,7 +148,7 @@ class _Outliner:
         one = building.index(1)
         mlir.gpu.LaunchFuncOp(
             [KERNELS, launch.name],
-            (geometry.columns, geometry.rows, one),
+            (geometry.columns, geometry.rows, geometry.layers or one),
             (geometry.width, geometry.height, one),
             list(launch.operands),
         )
@@ -244,31 +270,39 @@ def _store(op: Any) -> None:
 # -- the launch geometry -------------------------------------------------------------------
 @dataclasses.dataclass(frozen=True)
 class _Geometry:
-    """Blocks along x and y, and threads of a block along x and y, as values of the host."""
+    """Blocks along x, y and z, and threads of a block along x and y, as values of the host.
+
+    ``layers`` (None: one) continue the blocks along y, of which devices allow few.
+    """
 
     columns: Any
     rows: Any
     width: Any
     height: Any
+    layers: Any = None
 
     @classmethod
     def of(cls, lower: list[Any], upper: list[Any]) -> _Geometry:
-        """One thread for each index, as far as the device's limits go."""
+        """One thread for each index."""
         sizes = [extent(low, high) for low, high in zip(lower, upper, strict=True)]
         if len(sizes) == 1:
             width, height = building.index(BLOCK), building.index(1)
             return cls(_blocks(sizes[0], width, _MAX_X), height, width, height)
-        width = _power_of_two(sizes[-1])
+        # Several rows a block: neighbouring rows of a stencil are in its cache.
+        width = _power_of_two(sizes[-1], _WIDTH)
         height = mlir.arith.divui(building.index(BLOCK), width)
         columns = _blocks(sizes[-1], width, _MAX_X)
-        return cls(columns, _blocks(product(sizes[:-1]), height, _MAX_Y), width, height)
+        needed = _blocks(product(sizes[:-1]), height, _MAX_X)
+        rows = mlir.arith.minui(needed, building.index(_MAX_Y))
+        return cls(columns, rows, width, height, mlir.arith.ceildivui(needed, rows))
 
     def capped(self, blocks: int) -> _Geometry:
-        """Not more than ``blocks`` blocks."""
+        """Not more than ``blocks`` blocks, in one layer."""
         arith = mlir.arith
         columns = arith.minui(self.columns, building.index(blocks))
         most = arith.divui(building.index(blocks), columns)
-        return dataclasses.replace(self, columns=columns, rows=arith.minui(self.rows, most))
+        rows = arith.minui(self.rows, most)
+        return dataclasses.replace(self, columns=columns, rows=rows, layers=None)
 
 
 def _blocks(size: Any, threads: Any, most: int) -> Any:
@@ -278,11 +312,11 @@ def _blocks(size: Any, threads: Any, most: int) -> Any:
     return arith.minui(arith.maxui(needed, building.index(1)), building.index(most))
 
 
-def _power_of_two(size: Any) -> Any:
-    """The smallest power of two that is not below ``size``, at most a block."""
+def _power_of_two(size: Any, most: int) -> Any:
+    """The smallest power of two that is not below ``size``, at most ``most``."""
     arith = mlir.arith
-    found: Any = building.index(BLOCK)
-    power = BLOCK // 2
+    found: Any = building.index(most)
+    power = most // 2
     while power:
         here = building.index(power)
         fits = arith.cmpi(arith.CmpIPredicate.ule, size, here)

@@ -18,12 +18,12 @@ BLOCK = 256
 Combine = Callable[[Any, Any], Any]
 
 #: operations that have a neutral element in every type of numbers
-_NEUTRAL: dict[str, float] = {
+NEUTRAL: dict[str, float] = {
     "arith.addf": -0.0, "arith.addi": 0, "arith.mulf": 1, "arith.muli": 1, "arith.xori": 0,
     "complex.add": -0.0, "complex.mul": 1,
 }  # fmt: skip
 #: operations with f(a, a) == a, which may start many times from the value before the loop
-_IDEMPOTENT = frozenset(
+IDEMPOTENT = frozenset(
     f"arith.{name}"
     for name in ("andi", "ori", "maxsi", "maxui", "minsi", "minui", "maximumf", "minimumf",
                  "maxnumf", "minnumf")
@@ -38,9 +38,9 @@ def start_value(combiner: Any, initial: Any) -> Any:
     *steps, last = operations(combiner)
     if len(steps) == 1 and set(steps[0].operands) == set(combiner.arguments):
         name = steps[0].name
-        if name in _NEUTRAL:
-            return _number(_NEUTRAL[name], initial.type)
-        if name in _IDEMPOTENT:
+        if name in NEUTRAL:
+            return number(NEUTRAL[name], initial.type)
+        if name in IDEMPOTENT:
             return initial
     if _selects(last.operands[0], set(combiner.arguments)):
         return initial
@@ -57,7 +57,8 @@ def _selects(value: Any, arguments: set[Any]) -> bool:
     return bool(choices) and all(_selects(choice, arguments) for choice in choices)
 
 
-def _number(number: float, type_: Any) -> Any:
+def number(number: float, type_: Any) -> Any:
+    """A constant of any type of numbers."""
     if str(type_).startswith("complex<"):
         part = mlir.ir.ComplexType(type_).element_type
         imaginary = -0.0 if number == 0 else 0.0
@@ -78,7 +79,7 @@ def tree(module: Any, name: str, threads: Threads, value: Any, combine: Combine)
     buffer = memref.get_global(type_, name)
     place = threads.in_block
     memref.store(stored, buffer, [place])
-    _barrier()
+    barrier()
 
     def level(number: Any) -> list[Any]:
         half = arith.shrui(building.index(BLOCK // 2), number)
@@ -89,7 +90,7 @@ def tree(module: Any, name: str, threads: Threads, value: Any, combine: Combine)
             ]
             memref.store(as_stored(combine(*pair)), buffer, [place])
             ir.Operation.create("scf.yield")
-        _barrier()
+        barrier()
         return []
 
     levels = building.index(BLOCK.bit_length() - 1)
@@ -123,7 +124,8 @@ def _only(condition: Any) -> Any:
     return mlir.ir.InsertionPoint(branch.regions[0].blocks.append())
 
 
-def _barrier() -> None:
+def barrier() -> None:
+    """All threads of the block wait for each other."""
     mlir.ir.Operation.create("gpu.barrier")
 
 

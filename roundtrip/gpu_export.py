@@ -22,7 +22,7 @@ def _tuple(ex: Exporter, members: Sequence[Any]) -> Any:
 def _launch(ex: Exporter, op: Any) -> None:
     sizes = list(op.attributes["operandSegmentSizes"])
     operands = list(op.operands)[sizes[0] :]
-    numbers = [ex.number(operands[i], types.int64) for i in (0, 1, 3, 4)]
+    numbers = [ex.number(operands[i], types.int64) for i in (0, 1, 2, 3, 4)]
     arguments = [_argument(ex, value) for value in operands[6:]]
     module, kernel = str(op.attributes["kernel"]).replace("@", "").split("::")
     assert module, op

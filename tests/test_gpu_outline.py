@@ -41,8 +41,11 @@ ELEMENTWISE = """
   // CHECK-SAME: args(%{{.*}} : index, %[[KA]] : memref<?xf64, 1>, %{{.*}} : f64)
   // CHECK: gpu.module @gpu_kernels
   // CHECK: gpu.func @f_0(%[[N:.*]]: index, %[[KARG:.*]]: memref<?xf64, 1>, %[[X:.*]]: f64) kernel
-  // CHECK: %[[FIRST:.*]] = arith.addi %{{.*}}, %{{.*}} : index
-  // CHECK: scf.for %[[I:.*]] = %{{.*}} to %[[N]] step
+  // CHECK: %[[M:.*]] = arith.muli %block_id_x, %block_dim_x : index
+  // CHECK: %[[FIRST:.*]] = arith.addi %[[M]], %thread_id_x : index
+  // CHECK: %[[I:.*]] = arith.addi %{{.*}}, %[[FIRST]] : index
+  // CHECK: %[[IN:.*]] = arith.cmpi slt, %[[I]], %[[N]] : index
+  // CHECK: scf.if %[[IN]] {
   // CHECK: %[[V:.*]] = memref.load %[[KARG]][%[[I]]]
   // CHECK: %[[R:.*]] = arith.subf %[[V]], %[[X]] : f64
   // CHECK: memref.store %[[R]], %[[KARG]][%[[I]]]
@@ -66,8 +69,9 @@ def test_the_last_index_goes_along_x() -> None:
   // CHECK: gpu.func @f_0(
   // CHECK-DAG: %[[BX:.*]] = gpu.block_id x
   // CHECK-DAG: %[[TX:.*]] = gpu.thread_id x
-  // CHECK: scf.for %[[ROW:.*]] =
-  // CHECK: scf.for %[[COLUMN:.*]] =
+  // CHECK: %[[MX:.*]] = arith.muli %[[BX]], %{{.*}} : index
+  // CHECK: %[[X:.*]] = arith.addi %[[MX]], %[[TX]] : index
+  // CHECK: %[[COLUMN:.*]] = arith.addi %{{.*}}, %[[X]] : index
   // CHECK: memref.store %{{.*}}, %{{.*}}[%[[R:.*]], %[[COLUMN]]]
   scf.parallel (%i, %j) = (%c0, %c0) to (%n, %n) step (%c1, %c1) {
     memref.store %x, %b[%i, %j] : memref<?x?xf64, strided<[?, ?], offset: ?>>
@@ -281,3 +285,61 @@ def test_an_operation_that_a_device_does_not_have_is_refused() -> None:
 """
     with pytest.raises(Refused, match=r"math.fpowi on f64, i64"):
         _llvm(body, "cuda")
+
+
+_ROWS = """
+  %out = memref.alloc(%n) : memref<?xf64>
+  %soft = memref.alloc(%n, %n) : memref<?x?xf64>
+  scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+    %s = scf.for %j = %c0 to %n step %c1 iter_args(%t = %zero) -> f64 {
+      %v = memref.load SOURCE[%i, %j] : memref<?x?xf64, strided<[?, ?], offset: ?>>
+      memref.store %v, %soft[%i, STORED] : memref<?x?xf64>
+      %u = arith.addf %t, %v FLAGS : f64
+      scf.yield %u : f64
+    }
+    scf.for %j = %c0 to %n step %c1 {
+      %v = memref.load %soft[%i, %j] : memref<?x?xf64>
+      %q = arith.divf %v, %s : f64
+      memref.store %q, %soft[%i, %j] : memref<?x?xf64>
+    }
+    memref.store %s, %out[%i] : memref<?xf64>
+    scf.reduce
+  }
+"""
+
+
+def _rows(stored: str = "%j", flags: str = "fastmath<reassoc>", source: str = "%b") -> Any:
+    text = _ROWS.replace("STORED", stored).replace("FLAGS", flags).replace("SOURCE", source)
+    module = parse(_function(text))
+    result = GpuOutline().run(module)
+    assert module.operation.verify()
+    return str(module), messages(result, "applied")
+
+
+def test_long_rows_are_a_block_each() -> None:
+    text, applied = _rows()
+    assert applied == ["offloaded: kernel f_0 over 1 index, a block for long rows"]
+    filecheck(
+        text,
+        """
+  // CHECK: %[[LONG:.*]] = arith.cmpi sge, %{{.*}}, %c128
+  // CHECK: scf.if %[[LONG]] {
+  // CHECK: gpu.launch_func @gpu_kernels::@f_0 blocks
+  // CHECK: } else {
+  // CHECK: gpu.launch_func @gpu_kernels::@f_0_short blocks
+  // CHECK: gpu.func @f_0(
+  // CHECK: scf.for %[[ROW:.*]] = %block_id_x{{.*}} to %{{.*}} step %grid_dim_x
+  // CHECK: %[[SUM:.*]] = scf.for
+  // CHECK: gpu.barrier
+  // CHECK: gpu.func @f_0_short(
+""",
+    )
+
+
+@pytest.mark.parametrize(
+    "change", [{"stored": "%c0"}, {"stored": "%i"}, {"flags": ""}], ids=lambda c: str(c)
+)
+def test_rows_that_one_thread_keeps(change: dict[str, str]) -> None:
+    """One element stored by all threads, or a sum whose order counts."""
+    _, applied = _rows(**change)
+    assert applied == ["offloaded: kernel f_0 over 1 index"]

@@ -103,7 +103,7 @@ class CudaBackend:
             handle = kernel.loaded[device] = _loaded(kernel, device)
         stream = library.stream(owner)
         (error,) = driver.cuLaunchKernel(
-            handle, grid[0], grid[1], 1, block[0], block[1], 1, 0, stream, arguments, 0
+            handle, grid[0], grid[1], grid[2], block[0], block[1], 1, 0, stream, arguments, 0
         )
         if int(error):
             _check((error,), f"kernel {kernel.name}{kernel.where}", owner)

@@ -131,9 +131,9 @@ class SyclBackend:
             arguments,
             codes,
             len(codes),
-            _Range(grid[1] * block[1], grid[0] * block[0]),  # SYCL's last dimension is x
-            _Range(block[1], block[0]),
-            2,
+            _Range(grid[2], grid[1] * block[1], grid[0] * block[0]),  # SYCL's last one is x
+            _Range(1, block[1], block[0]),
+            3,
             None,
             0,
         )
@@ -192,7 +192,7 @@ def _device(name: str) -> Any:
 
 
 # -- dpctl's C interface -----------------------------------------------------------------
-_Range = ctypes.c_size_t * 2
+_Range = ctypes.c_size_t * 3
 
 
 @functools.cache
