@@ -43,6 +43,14 @@ class Backend(Protocol):
         """The Numba type of an array; None for an object that is not one on a device."""
         ...
 
+    def from_host(self, array: Any) -> Any:
+        """A copy of a NumPy array on the default device, C or F ordered as it is."""
+        ...
+
+    def to_host(self, array: Any) -> Any:
+        """A copy of an array as a NumPy array."""
+        ...
+
     def facts(self, array: Any) -> Facts:
         """Address, sizes, and strides in bytes, in one tuple."""
         ...

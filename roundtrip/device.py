@@ -75,8 +75,8 @@ def check_wanted(args: Sequence[Any], wanted: bool | str, place: Place | None) -
         raise InvalidFlagError(f"an argument is {place}, and mlir_gpu is {wanted!r}")
     if place is None and any(True for arg in args for _ in arrays_in(arg)):
         raise InvalidFlagError(
-            f"mlir_gpu={wanted!r} with arrays of the host: this version does not copy them; "
-            "pass arrays of the device"
+            f"mlir_gpu={wanted!r} with arrays of the host: they are copied only in calls from "
+            "Python; pass arrays of the device"
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numba
@@ -19,7 +20,10 @@ from numba.core.dispatcher import _FunctionCompiler
 from numba.core.registry import CPUDispatcher, CPUTarget, cpu_target
 from numba.core.target_extension import CPU, dispatcher_registry, target_registry
 
+from numba_mlir.errors import InvalidFlagError
 from numba_mlir.gpu.recognition import device_type
+from numba_mlir.gpu.transfer import Copies, Transfer
+from numba_mlir.passes.base import Remark
 from numba_mlir.roundtrip.caching import MLIRFunctionCache, identity_of
 from numba_mlir.roundtrip.checking import Checker
 from numba_mlir.roundtrip.diagnostics import Diagnostics, Report, show
@@ -205,6 +209,29 @@ class CheckedDispatcher(MLIRDispatcher):
         return super().__call__(*args, **kwargs)
 
 
+class OffloadDispatcher(MLIRDispatcher):
+    """``mlir_gpu="sycl"`` or ``"cuda"``: NumPy arrays are copied to the device for a call.
+
+    Only in calls from Python.  Arguments that are not read-only are copied back.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._copies = Copies()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        transfer = Transfer(self.targetoptions["mlir_gpu"], self._copies)
+        return transfer.call(super().__call__, args, kwargs)
+
+    def _report(self, args: tuple[Any, ...]) -> Report:
+        report = super()._report(args)
+        if report.record is None:
+            return report
+        remark = Remark("applied", "gpu", str(self._copies), report.line, report.file)
+        record = replace(report.record, remarks=[*report.record.remarks, remark])
+        return replace(report, record=record)
+
+
 class _Target(CPU):
     """Numba's token for `MLIRDispatcher`."""
 
@@ -213,7 +240,14 @@ class _CheckedTarget(_Target):
     """Numba's token for `CheckedDispatcher`."""
 
 
+class _OffloadTarget(_Target):
+    """Numba's token for `OffloadDispatcher`."""
+
+
 _TARGET, _CHECKED_TARGET = "numba_mlir", "numba_mlir_checked"
+_OFFLOAD_TARGET = "numba_mlir_offload"
+target_registry[_OFFLOAD_TARGET] = _OffloadTarget
+dispatcher_registry[_OffloadTarget] = OffloadDispatcher
 target_registry[_TARGET] = _Target
 target_registry[_CHECKED_TARGET] = _CheckedTarget
 dispatcher_registry[_Target] = MLIRDispatcher
@@ -246,4 +280,8 @@ def njit(*args: Any, **options: Any) -> Any:
 def _target_for(options: Mapping[str, Any]) -> str:
     """The target whose dispatcher has these options; wrong flags raise here."""
     select(options, STAGES)
+    if isinstance(options.get("mlir_gpu"), str):
+        if options.get("mlir_check"):
+            raise InvalidFlagError("mlir_check compares on the host: not with mlir_gpu of a name")
+        return _OFFLOAD_TARGET
     return _CHECKED_TARGET if options.get("mlir_check") else _TARGET

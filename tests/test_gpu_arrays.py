@@ -475,3 +475,25 @@ def test_mlir_gpu_off(lib: Library) -> None:
     compiled = numba_mlir.njit(parallel=True, mlir_gpu=False)(foo)
     with pytest.raises(ValueError, match="mlir_gpu is switched off"):
         compiled(*[lib.asarray(np.ones(3))] * 2)
+
+
+# -- NumPy arrays with copies --------------------------------------------------------------
+def _update(a: Any, b: Any) -> Any:
+    b += a
+    return a * 2, (a * b).sum(), b
+
+
+def test_numpy_arrays_are_copied_for_a_call(lib: Library) -> None:
+    compiled = numba_mlir.njit(mlir_gpu=lib.backend)(_update)
+    a, b = np.arange(6.0), np.arange(12.0)[::2]
+    double, total, same = compiled(a, b)
+    assert type(double) is np.ndarray and same is b
+    np.testing.assert_array_equal(b, np.arange(6.0) * 3)
+    np.testing.assert_array_equal(double, a * 2)
+    assert total == (a * b).sum()
+    report = str(compiled.mlir_diagnostics())
+    assert "2 arrays copied to the device and 3 back, 240 bytes, in 1 calls" in report
+    with pytest.raises(RuntimeError, match="share memory"):
+        compiled(a, a[::-1])
+    with pytest.raises(RuntimeError, match="a view of an argument"):
+        numba_mlir.njit(mlir_gpu=lib.backend)(lambda a: a[1:])(a)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,12 @@ class CudaBackend:
     # -- arrays ----------------------------------------------------------------------
     def type_of(self, array: Any) -> DeviceArray | None:
         return _library(array).type_of(array)
+
+    def from_host(self, array: Any) -> Any:
+        return _any_library().from_host(array)
+
+    def to_host(self, array: Any) -> Any:
+        return _library(array).to_host(array)
 
     def facts(self, array: Any) -> Facts:
         return _library(array).facts(array)
@@ -194,6 +201,13 @@ class _Cupy:
         layout = "C" if flags.c_contiguous else "F" if flags.f_contiguous else "A"
         return _type(array.dtype, array.ndim, layout, "cupy", array.data.device_id)
 
+    def from_host(self, array: Any) -> Any:
+        fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+        return self.module.array(array, order="F" if fortran else "C")
+
+    def to_host(self, array: Any) -> Any:
+        return self.module.asnumpy(array)
+
     def device(self, array: Any) -> int:
         return array.data.device_id
 
@@ -247,6 +261,12 @@ class _Torch:
         layout = "C" if contiguous else "F" if turned else "A"
         return _type(dtype, array.ndim, layout, "torch", array.device.index)
 
+    def from_host(self, array: Any) -> Any:
+        return self.module.tensor(np.ascontiguousarray(array), device="cuda")
+
+    def to_host(self, array: Any) -> Any:
+        return array.cpu().numpy()
+
     def device(self, array: Any) -> int:
         return array.device.index
 
@@ -297,6 +317,15 @@ def _library(array: Any) -> Any:
     if found is None:
         found = _KNOWN[kind] = _make(kind.__module__.split(".")[0])
     return found
+
+
+@functools.cache
+def _any_library() -> Any:
+    """The first of the libraries that is installed."""
+    for name in _LIBRARIES:
+        if importlib.util.find_spec(name) is not None:
+            return _make(name)
+    raise MissingBackendError(f"NumPy arrays go to a device by {' or '.join(_LIBRARIES)}")
 
 
 @functools.cache

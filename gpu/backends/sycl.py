@@ -48,6 +48,14 @@ class SyclBackend:
         layout = "C" if flags.c_contiguous else "F" if flags.f_contiguous else "A"
         return _type(raw.dtype, raw.ndim, layout, not flags.writable, place)
 
+    def from_host(self, array: Any) -> Any:
+        tensor = importlib.import_module(_TENSOR)
+        return tensor.asarray(array, copy=True, order=_order(array))
+
+    def to_host(self, array: Any) -> Any:
+        raw = _raw(array)
+        return _tensor(raw).asnumpy(raw)
+
     def facts(self, array: Any) -> Facts:
         raw = _raw(array)
         size = raw.itemsize
@@ -148,6 +156,14 @@ class SyclBackend:
             local_memory=device.local_mem_size,
             compute_units=device.max_compute_units,
         )
+
+
+#: where ``usm_ndarray`` is: dpctl 0.22 has given it to dpnp
+_TENSOR = "dpctl.tensor" if hasattr(dpctl, "tensor") else "dpnp.tensor"
+
+
+def _order(array: Any) -> str:
+    return "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
 
 
 # -- array libraries -------------------------------------------------------------------
