@@ -10,12 +10,13 @@ from typing import Any
 from llvmlite import ir as llvm
 from numba.core import types
 
-from numba_mlir.converters import kernels, powers
+from numba_mlir import mlir
+from numba_mlir.converters import build, kernels, powers
 from numba_mlir.converters.casts import cast, cast_all
 from numba_mlir.converters.comparisons import PREDICATES, compare, logical_not
 from numba_mlir.converters.lowering import Emission
 from numba_mlir.converters.registry import EMITTERS, Table
-from numba_mlir.converters.scalars import kind
+from numba_mlir.converters.scalars import constant, kind
 
 Type = types.Type
 Operator = Callable[..., Any]
@@ -30,7 +31,7 @@ class Operation:
     result: Type
     types: tuple[Type, ...]
     values: tuple[Any, ...]
-    numpy_errors: bool
+    error_model: str
 
     def as_result(self) -> tuple[Any, ...] | None:
         """The operands cast to the result type; None where one cannot be."""
@@ -48,8 +49,9 @@ def binary(
     """``lhs <fn> rhs`` as Numba computes it for signature ``sig``.
 
     ``fn`` is a function of :mod:`operator`, in-place or not; ``error_model`` is
-    ``"python"`` or ``"numpy"``.  The result is an SSA value of ``sig.return_type``;
-    None where the operation may raise or has no exact MLIR form.
+    ``"python"``, ``"numpy"``, or ``"checked"``: as NumPy's, but a division of integers by zero
+    leaves the function (``pyir.leave_if``).  The result is an SSA value of
+    ``sig.return_type``; None where the operation may raise or has no exact MLIR form.
     """
     rule = BINARY.get(fn)
     if rule is None:
@@ -75,7 +77,7 @@ def _apply(
     operands = cast_all(values, tys, inputs)
     if operands is None:
         return None
-    return rule(Operation(result, inputs, operands, error_model == "numpy"))
+    return rule(Operation(result, inputs, operands, error_model))
 
 
 def _on_result(kernel: Operator, may_raise: bool = False) -> Rule:
@@ -83,11 +85,23 @@ def _on_result(kernel: Operator, may_raise: bool = False) -> Rule:
 
     def rule(op: Operation) -> Any | None:
         operands = op.as_result()
-        if operands is None or (may_raise and not op.numpy_errors):
+        if operands is None or (may_raise and op.error_model == "python"):
             return None
+        if may_raise and op.error_model == "checked" and kind(op.result) == "int":
+            _leave_at_zero(op.result, operands[1])
         return kernel(op.result, *operands)
 
     return rule
+
+
+def _leave_at_zero(ty: Type, divisor: Any) -> None:
+    is_zero = compare(operator.eq, ty, divisor, constant(ty, 0))
+    attributes = {"raiser": mlir.ir.FlatSymbolRefAttr.get(ZERO_DIVISION)}
+    build.op("pyir.leave_if", [is_zero], (), attributes)
+
+
+#: name of what raises ZeroDivisionError
+ZERO_DIVISION = "zero_division"
 
 
 def _on_operand(kernel: Operator) -> Rule:

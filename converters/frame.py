@@ -50,6 +50,8 @@ class Frame:
         self.live_after: frozenset[str] = frozenset()
         #: Python's max and min stand for NumPy's, which propagate NaN
         self.numpy_extrema = False
+        #: a division of integers by zero in a loop of the user's leaves the function
+        self.checks_divisions = False
         #: the user's line while importing a loop that Numba inlined from its own source
         self.user_line: Any = None
         #: reductions that stay statements: variable -> the step (a KeptStep)

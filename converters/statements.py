@@ -72,7 +72,9 @@ def _assign(frame: Frame, env: Env, stmt: Any) -> None:
         env[target] = slot
         return
     if slot is None and _is_remat(frame, env, value):
-        env[target] = frame.deferred(env, stmt, names_read(stmt), _python_object(frame, env, value))
+        python = _python_object(frame, env, value)
+        number = _number(frame, python, wanted)
+        env[target] = number or frame.deferred(env, stmt, names_read(stmt), python)
         return
     if isinstance(value, ir.Expr) and value.op == "call" and calls.is_check(frame, env, value):
         frame.check(env, stmt, names_read(stmt))
@@ -85,12 +87,16 @@ def _assign(frame: Frame, env: Env, stmt: Any) -> None:
 def _const(frame: Frame, value: Any, wanted: Any) -> Slot | None:
     if isinstance(wanted, types.Literal):
         return None
-    native = frame.mlir_type(wanted)
-    if not isinstance(value.value, (bool, int, float, complex)) or not isinstance(
-        wanted, (types.Number, types.Boolean)
-    ):
+    return _number(frame, value.value, wanted)
+
+
+def _number(frame: Frame, python: Any, wanted: Any) -> Slot | None:
+    """A Python number as a constant, such as ``np.inf``; None for another object."""
+    if isinstance(wanted, types.Literal) or not isinstance(python, (bool, int, float, complex)):
         return None
-    return Slot(wanted, frame.constant(value.value, native), value.value)
+    if not isinstance(wanted, (types.Number, types.Boolean)):
+        return None
+    return Slot(wanted, frame.constant(python, frame.mlir_type(wanted)), python)
 
 
 #: attributes of values that are looked up without any effect

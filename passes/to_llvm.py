@@ -16,8 +16,10 @@ from collections.abc import Callable
 from typing import Any
 
 from numba_mlir import mlir
-from numba_mlir.passes import libm
+from numba_mlir.passes import failures, libm
 from numba_mlir.passes.base import source_position
+from numba_mlir.passes.buffers import Unhoistable, allocations, hoist
+from numba_mlir.passes.failures import LEAVE_IF, LEAVE_WITH
 from numba_mlir.passes.reductions import Reductions
 from numba_mlir.passes.values import nested
 
@@ -35,8 +37,9 @@ _LOOPS = (
     "builtin.module(func.func(scf-parallel-for-to-nested-fors),canonicalize,cse,"
     "loop-invariant-code-motion)"
 )
+_BRANCHES = "builtin.module(convert-scf-to-cf)"
 _CONVERSIONS = (
-    "builtin.module(convert-scf-to-cf,convert-complex-to-llvm,expand-strided-metadata,"
+    "builtin.module(convert-complex-to-llvm,expand-strided-metadata,"
     "lower-affine,finalize-memref-to-llvm,convert-math-to-llvm,convert-arith-to-llvm,"
     "convert-index-to-llvm,convert-ub-to-llvm,convert-cf-to-llvm,convert-func-to-llvm,"
     "canonicalize,cse,reconcile-unrealized-casts)"
@@ -66,7 +69,30 @@ def lower(module: Any, fastmath: str = "") -> None:
                 with op.location, mlir.ir.InsertionPoint(op):
                     _replace(op, rule(op))
         libm.call_library(module)
+        _make_ways_out(module)
         mlir.run_pipeline(module.operation, _CONVERSIONS)
+
+
+def _make_ways_out(module: Any) -> None:
+    """Arrays that the function makes, and its exceptions."""
+    body = function(module, "body")
+    try:
+        hoist(body)
+    except Unhoistable as reason:
+        raise NotLowerable(str(reason), _line(reason.op)) from None
+    mlir.run_pipeline(module.operation, _BRANCHES)
+    if failures.can_fail(module):
+        body = function(module, "body")
+        buffers = [op.results[0] for op in allocations(body)]
+        failures.leave(body, buffers, _zero)
+
+
+def function(module: Any, name: str) -> Any:
+    """The function of that name."""
+    for op in module.body.operations:
+        if mlir.ir.StringAttr(op.operation.attributes["sym_name"]).value == name:
+            return op.operation
+    raise KeyError(name)
 
 
 def translate(module: Any) -> str:
@@ -96,16 +122,14 @@ def _check_supported(module: Any) -> None:
 
 
 def _is_supported(op: Any) -> bool:
-    if op.name == "memref.alloc":
-        return False
-    return op.name in _RULES or op.name.partition(".")[0] in _LOWERED
+    if op.name in _RULES or op.name in (LEAVE_IF, LEAVE_WITH):
+        return True
+    return op.name.partition(".")[0] in _LOWERED
 
 
 def _what(op: Any) -> str:
     """The statement behind an operation that was kept."""
     attributes = op.attributes
-    if op.name == "memref.alloc":
-        return "an array is made in each iteration"
     if "text" in attributes:
         return f"the statement {mlir.ir.StringAttr(attributes['text']).value!r} has no MLIR form"
     if "variable" in attributes:

@@ -46,6 +46,8 @@ class CompiledKernel:
     reductions: tuple[tuple[str, Any], ...]
     cost: float
     uses_vectors: bool
+    callbacks: tuple[Any, ...]
+    fails: bool
 
     def __call__(self, lowerer: Any, parfor: Any) -> None:
         """Emit the loop into the function that ``lowerer`` is at (``Parfor.lowerer``)."""
@@ -58,7 +60,8 @@ class CompiledKernel:
     def _plan(self, context: Any) -> launch.Plan:
         captured = [t for _, kind in self.captured for t in bare.llvm_types(context, kind)]
         partials = [context.get_value_type(kind) for _, kind in self.reductions]
-        return launch.Plan(self.name, tuple(captured), self.rank, tuple(partials), self.cost)
+        return launch.Plan(self.name, tuple(captured), self.rank, tuple(partials), self.cost,
+                           self.fails)  # fmt: skip
 
     def _link(self, plan: launch.Plan, lowerer: Any) -> None:
         """Add body, worker and driver to the library of the function."""
@@ -71,9 +74,12 @@ class CompiledKernel:
             library._reload_init.add(vectormath.load)
         module = llvm.parse_assembly(self.text)
         names = ["body", *[f"combine{number}" for number in range(len(self.reductions))]]
+        names += [callback.symbol for callback in self.callbacks]
         for name in names:
             module.get_function(name).name = f"{self.name}.{name}"
         around = library.create_ir_module(self.name)
+        for callback in self.callbacks:
+            callback.emit(self.name, around, lowerer.context)
         launch.emit(plan, around, lowerer.context)
         module.link_in(llvm.parse_assembly(cgutils.normalize_ir_text(str(around))))
         for name in (*names, "worker"):
@@ -93,9 +99,23 @@ class CompiledKernel:
             cells.append(cgutils.alloca_once(builder, kind))
             builder.store(lowerer.loadvar(name), cells[-1])
         function = cgutils.get_or_insert_function(builder.module, plan.driver_type, self.name)
-        builder.call(function, [*arguments, *cells])
+        if self.fails:
+            self._call_or_raise(lowerer, function, [*arguments, *cells])
+        else:
+            builder.call(function, [*arguments, *cells])
         for (name, _), cell in zip(self.reductions, cells, strict=True):
             lowerer.storevar(builder.load(cell), name)
+
+    def _call_or_raise(self, lowerer: Any, function: Any, arguments: list[Any]) -> None:
+        """The call; an exception of the loop's body is raised behind it."""
+        context, builder = lowerer.context, lowerer.builder
+        excinfo = cgutils.alloca_once(builder, launch.BYTES)
+        code = builder.call(function, [*arguments, excinfo])
+        with cgutils.if_unlikely(builder, builder.icmp_signed("!=", code, code.type(0))):
+            kind = context.call_conv.get_function_type(types.none, ()).args[1].pointee
+            description = builder.bitcast(builder.load(excinfo), kind)
+            status = context.call_conv._get_return_status(builder, code, description)
+            context.call_conv.return_status_propagate(builder, status)
 
 
 def _load(lowerer: Any, name: str, kind: Any) -> Any:
@@ -131,7 +151,8 @@ def compile_kernel(kernel: Kernel, name: str, options: Options) -> CompiledKerne
     with_vectors = text
     if not options.precise:
         with_vectors = libm.with_variants(text, declared, vectormath.variants)
-    digest = hashlib.sha256(with_vectors.encode()).hexdigest()[:16]
+    identity = f"{with_vectors}{kernel.callbacks}"
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return CompiledKernel(
         with_vectors,
         f"mlir.{name}.{digest}",
@@ -140,6 +161,8 @@ def compile_kernel(kernel: Kernel, name: str, options: Options) -> CompiledKerne
         tuple((reduction.name, reduction.type) for reduction in kernel.reductions),
         cost,
         with_vectors != text,
+        kernel.callbacks,
+        kernel.fails,
     )
 
 

@@ -14,17 +14,34 @@ from typing import Any
 from numba.core import ir, types
 
 from numba_mlir import mlir
-from numba_mlir.converters import bare, build, reductions
+from numba_mlir.converters import arithmetic, bare, build, reductions
 from numba_mlir.converters.frame import Frame
 from numba_mlir.converters.slots import Env, Slot
 from numba_mlir.errors import UnsupportedConstruct
+from numba_mlir.passes import failures
+from numba_mlir.passes.base import source_position
+from numba_mlir.passes.bounds import OUT_OF_BOUNDS, check_bounds
+from numba_mlir.passes.buffers import NEGATIVE_SIZE, NO_MEMORY
+from numba_mlir.passes.to_llvm import function
+from numba_mlir.passes.values import nested
 from numba_mlir.roundtrip.accesses import AccessTable
+from numba_mlir.roundtrip.callbacks import Callback, Callbacks, Raiser, declare_raisers
 from numba_mlir.roundtrip.parallel import ParforImporter
 from numba_mlir.roundtrip.reduction_analysis import KEPT, readable
 from numba_mlir.roundtrip.regions import BlockSet
 
 #: stands for a variable that the function does not get
 OUTSIDE = "pyir.outside"
+#: operations that need a way out of the function
+_MAY_FAIL = frozenset({"pyir.stmt", "memref.alloc", failures.LEAVE_IF})
+_ALLOCATION_ERRORS: dict[str, tuple[type[Exception], str]] = {
+    NO_MEMORY: (MemoryError, "Allocation failed (probably too large)."),
+    NEGATIVE_SIZE: (ValueError, "negative dimensions not allowed"),
+}
+_ERRORS: dict[str, tuple[type[Exception], str]] = {
+    arithmetic.ZERO_DIVISION: (ZeroDivisionError, "division by zero"),
+    OUT_OF_BOUNDS: (IndexError, "index is out of bounds"),
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +62,9 @@ class Kernel:
     captured: tuple[tuple[str, Any], ...]
     rank: int
     reductions: tuple[Reduction, ...]
+    #: functions of Numba's that the kernel calls
+    callbacks: tuple[Callback | Raiser, ...] = ()
+    fails: bool = False
 
 
 class KernelImporter:
@@ -83,12 +103,13 @@ class _Import:
     def __init__(
         self, state: Any, accesses: AccessTable, parfor: Any, live_after: frozenset[str]
     ) -> None:
-        self._parfor, self._live_after = parfor, live_after
+        self._state, self._parfor, self._live_after = state, parfor, live_after
         self._importer = ParforImporter([])
         self._frame = Frame(
             state.typemap, state.calltypes, state.flags.error_model, self._importer, accesses
         )
         self._frame.typingctx = state.typingctx
+        self._frame.checks_divisions = state.flags.error_model == "python"
 
     def run(self) -> Kernel:
         frame, parfor = self._frame, self._parfor
@@ -100,8 +121,8 @@ class _Import:
         index = build.index_type()
         rank = len(parfor.loop_nests)
         with mlir.ir.InsertionPoint(module.body):
-            function = self._function("body", [*given, *[index] * (2 * rank)])
-        region = function.regions[0]
+            made = self._function("body", [*given, *[index] * (2 * rank)])
+        region = made.regions[0]
         entry, body = self._blocks(region, [*given, *[index] * (2 * rank)])
         frame.entry = entry
         env = self._variables(read, known, entry)
@@ -113,10 +134,53 @@ class _Import:
             build.op("func.return", list(loop.operation.results))
         native = [frame.mlir_type(r.type) for r in found]
         kind = mlir.ir.FunctionType.get([*given, *[index] * (2 * rank)], native)
-        function.attributes["function_type"] = mlir.ir.TypeAttr.get(kind)
+        made.attributes["function_type"] = mlir.ir.TypeAttr.get(kind)
         with mlir.ir.InsertionPoint(module.body):
             self._combiners(loop.operation, native)
-        return Kernel(module, parfor, tuple(known), rank, found)
+        kernel = Kernel(module, parfor, tuple(known), rank, found)
+        self._call_back(kernel)
+        return kernel
+
+    def _call_back(self, kernel: Kernel) -> None:
+        """Calls of Numba's code for what has no MLIR form, and exceptions."""
+        mlir.run_pipeline(kernel.module.operation, "builtin.module(canonicalize,cse)")
+        body = function(kernel.module, "body")
+        if self._state.flags.boundscheck:
+            check_bounds(body)
+        for op in list(nested(body)):
+            if op.name == OUTSIDE and not list(op.results[0].uses):
+                op.erase()
+        if not any(op.name in _MAY_FAIL or op.name.startswith("numba.expr") for op in nested(body)):
+            return
+        excinfo = failures.give_way_out(body)
+        callbacks = Callbacks(self._frame)
+        callbacks.replace(body, excinfo)
+        raisers = self._raisers(body)
+        declare_raisers(kernel.module, raisers)
+        kernel.callbacks = (*callbacks.made, *raisers)
+        kernel.fails = True
+
+    def _raisers(self, body: Any) -> list[Raiser]:
+        """The exceptions of operations inside ``body``."""
+        name, loc = self._state.func_id.func_qualname, self._parfor.loc
+        found = {}
+        for op in nested(body):
+            if op.name == "memref.alloc":
+                for symbol, (kind, message) in _ALLOCATION_ERRORS.items():
+                    found[symbol] = Raiser(symbol, kind, message, loc, name)
+            elif op.name == failures.LEAVE_IF:
+                raiser = self._at_line(op, name)
+                found[raiser.symbol] = raiser
+        return list(found.values())
+
+    def _at_line(self, op: Any, name: str) -> Raiser:
+        """The exception of a ``pyir.leave_if``, raised at the user's line."""
+        file, line = source_position(op.location)
+        loc = self._parfor.loc if file is None or line is None else ir.Loc(file, line)
+        which = mlir.ir.FlatSymbolRefAttr(op.attributes["raiser"]).value
+        symbol = f"{which}_{loc.line}"
+        op.attributes["raiser"] = mlir.ir.FlatSymbolRefAttr.get(symbol)
+        return Raiser(symbol, *_ERRORS[which], loc, name)
 
     def _read_from_outside(self) -> set[str]:
         """Variables that the loop body needs; the bounds are arguments of their own."""
@@ -194,9 +258,9 @@ class _Import:
         """The combiner of each reduction as a function."""
         *_, reduce = [op.operation for op in loop.regions[0].blocks[0].operations]
         for number, (kind, region) in enumerate(zip(native, reduce.regions, strict=True)):
-            function = self._function(f"combine{number}", [kind, kind], (kind,))
+            made = self._function(f"combine{number}", [kind, kind], (kind,))
             here = [mlir.ir.Location.unknown()] * 2
-            block = function.regions[0].blocks.append(kind, kind, arg_locs=here)
+            block = made.regions[0].blocks.append(kind, kind, arg_locs=here)
             old = region.blocks[0]
             values = dict(zip(old.arguments, block.arguments, strict=True))
             with mlir.ir.InsertionPoint(block):

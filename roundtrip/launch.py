@@ -23,6 +23,9 @@ from numba.core import cgutils
 
 WORD = llvm.IntType(64)
 BYTES = llvm.IntType(8).as_pointer()
+STATUS = llvm.IntType(32)
+#: of all boxes, the first that failed: a lock, its number, status, description
+ERROR = llvm.LiteralStructType([WORD, WORD, STATUS, BYTES])
 #: most boxes of a loop with reductions, whose partial results are on the stack
 MOST_PARTIALS = 256
 #: Numba's layer moves the first argument by the number of the box; it may not be null
@@ -39,6 +42,8 @@ class Plan:
 
     ``captured`` are the types of its arguments, ``partials`` those of its reductions;
     ``cost`` is an estimate of nanoseconds for one iteration, 0 where it cannot be told.
+    Where the kernel ``fails`` its first result is a status, as the only one of the driver, and
+    both have a last argument for the description of an exception.
     """
 
     name: str
@@ -46,28 +51,33 @@ class Plan:
     rank: int
     partials: tuple[llvm.Type, ...]
     cost: float
+    fails: bool
 
     @property
     def driver_type(self) -> llvm.FunctionType:
         """captured values, (lower, upper) of each index, a pointer to each reduction's value."""
         pointers = [kind.as_pointer() for kind in self.partials]
+        excinfo = [BYTES.as_pointer()] if self.fails else []
         return llvm.FunctionType(
-            llvm.VoidType(), [*self.captured, *[WORD] * (2 * self.rank), *pointers]
+            STATUS if self.fails else llvm.VoidType(),
+            [*self.captured, *[WORD] * (2 * self.rank), *pointers, *excinfo],
         )
 
     @property
     def body_type(self) -> llvm.FunctionType:
+        results = [*([STATUS] if self.fails else []), *self.partials]
         result: llvm.Type = llvm.VoidType()
-        if self.partials:
-            one = len(self.partials) == 1
-            result = self.partials[0] if one else llvm.LiteralStructType(self.partials)
-        return llvm.FunctionType(result, [*self.captured, *[WORD] * (2 * self.rank)])
+        if results:
+            result = results[0] if len(results) == 1 else llvm.LiteralStructType(results)
+        excinfo = [BYTES.as_pointer()] if self.fails else []
+        return llvm.FunctionType(result, [*self.captured, *[WORD] * (2 * self.rank), *excinfo])
 
     @property
     def closure_type(self) -> llvm.Type:
-        """captured values; (lower, length, boxes) of each index; the partial results."""
+        """captured values; (lower, length, boxes) of each index; partial results; the error."""
         arrays = [llvm.ArrayType(kind, MOST_PARTIALS).as_pointer() for kind in self.partials]
-        return llvm.LiteralStructType([*self.captured, *[WORD] * (3 * self.rank), *arrays])
+        error = [ERROR.as_pointer()] if self.fails else []
+        return llvm.LiteralStructType([*self.captured, *[WORD] * (3 * self.rank), *arrays, *error])
 
 
 WORKER_TYPE = llvm.FunctionType(
@@ -117,17 +127,44 @@ class _Worker:
                   for i in range(len(plan.closure_type.elements))]  # fmt: skip
         captured = fields[: len(plan.captured)]
         space = fields[len(captured) : len(captured) + 3 * plan.rank]
-        partials = fields[len(captured) + 3 * plan.rank :]
+        partials = fields[len(captured) + 3 * plan.rank :][: len(plan.partials)]
+        excinfo = [cgutils.alloca_once(builder, BYTES)] if plan.fails else []
         with cgutils.for_range(builder, count) as loop:
             box = builder.add(first, loop.index)
-            result = builder.call(self._body, [*captured, *self._bounds(box, space)])
-            for number, partial in enumerate(partials):
-                value = result
-                if len(partials) > 1:
-                    value = builder.extract_value(result, number)
+            result = builder.call(self._body, [*captured, *self._bounds(box, space), *excinfo])
+            results = self._results(result)
+            if plan.fails:
+                self._record(fields[-1], box, results.pop(0), builder.load(excinfo[0]))
+            for value, partial in zip(results, partials, strict=True):
                 builder.store(value, builder.gep(partial, [WORD(0), box], inbounds=True))
         builder.ret_void()
         return self._function
+
+    def _results(self, result: llvm.Value) -> list[llvm.Value]:
+        """The status, where there is one, and the partial results."""
+        count = len(self._plan.partials) + self._plan.fails
+        if count < 2:
+            return [result] * count
+        return [self._builder.extract_value(result, number) for number in range(count)]
+
+    def _record(
+        self, error: llvm.Value, box: llvm.Value, status: llvm.Value, excinfo: llvm.Value
+    ) -> None:
+        """Keep the error of the first box that has one; errors are rare, so a lock will do."""
+        builder = self._builder
+        with builder.if_then(builder.icmp_signed("!=", status, STATUS(0)), likely=False):
+            lock, number, code, text = (_field(builder, error, i) for i in range(4))
+            spin, locked = builder.append_basic_block("spin"), builder.append_basic_block("locked")
+            builder.branch(spin)
+            builder.position_at_end(spin)
+            taken = builder.atomic_rmw("xchg", lock, WORD(1), "acquire")
+            builder.cbranch(builder.icmp_unsigned("==", taken, WORD(0)), locked, spin)
+            builder.position_at_end(locked)
+            with builder.if_then(builder.icmp_unsigned("<", box, builder.load(number))):
+                builder.store(box, number)
+                builder.store(status, code)
+                builder.store(excinfo, text)
+            builder.store_atomic(WORD(0), lock, "release", 8)
 
     def _bounds(self, box: llvm.Value, space: Sequence[llvm.Value]) -> list[llvm.Value]:
         """Lower and upper bounds of a box; the last index counts fastest."""
@@ -165,7 +202,12 @@ class _Driver:
         arguments = list(self._function.args)
         captured = arguments[: len(plan.captured)]
         bounds = arguments[len(captured) : len(captured) + 2 * plan.rank]
-        results = arguments[len(captured) + 2 * plan.rank :]
+        results = arguments[len(captured) + 2 * plan.rank :][: len(plan.partials)]
+        error = [cgutils.alloca_once(builder, ERROR)] if plan.fails else []
+        for cell in error:
+            values = (WORD(0), WORD(-1), STATUS(0), BYTES(None))
+            for number, value in enumerate(values):
+                builder.store(value, _field(builder, cell, number))
         partials = [
             cgutils.alloca_once(builder, llvm.ArrayType(kind, MOST_PARTIALS))
             for kind in plan.partials
@@ -181,9 +223,13 @@ class _Driver:
                 count = builder.mul(count, number)
             lowers = bounds[::2]
             space = [v for triple in zip(lowers, lengths, boxes, strict=True) for v in triple]
-            self._run(total, count, [*captured, *space, *partials])
+            self._run(total, count, [*captured, *space, *partials, *error])
             self._combine(count, partials, results)
-        builder.ret_void()
+        if not error:
+            builder.ret_void()
+            return
+        builder.store(builder.load(_field(builder, error[0], 3)), arguments[-1])
+        builder.ret(builder.load(_field(builder, error[0], 2)))
 
     def _length(self, lower: llvm.Value, upper: llvm.Value) -> llvm.Value:
         builder = self._builder

@@ -249,7 +249,7 @@ class ParforImporter:
     def _body(self, frame: Frame, env: Env, parfor: Any, names: list[str]) -> None:
         blocks = BlockSet(frame.accesses, parfor.loop_body, min(parfor.loop_body), frozenset(names))
         outer = frame.error_model, frame.numpy_extrema
-        frame.error_model = "numpy"
+        frame.error_model = "checked" if frame.checks_divisions and _is_users(parfor) else "numpy"
         frame.numpy_extrema = from_numpy(parfor, NUMPY_EXTREMA) is not None
         try:
             StructuredImporter(frame, blocks).run(env)
@@ -310,6 +310,11 @@ def _users_own(parfor: Any) -> bool:
     """Whether the loop is a ``prange`` that the user wrote, over one index."""
     written = any(pattern[:2] == ("prange", "user") for pattern in parfor.patterns)
     return written and len(parfor.loop_nests) == 1
+
+
+def _is_users(parfor: Any) -> bool:
+    """Whether the user wrote the loop, rather than a statement on whole arrays or NumPy."""
+    return all(tuple(p[:2]) == ("prange", "user") and p[2] == "" for p in parfor.patterns)
 
 
 class _Marker:
