@@ -7,17 +7,19 @@ test runner, e.g. a wrapper around ``DefaultPassBuilder.define_nopython_pipeline
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from numba.core.compiler_machinery import PassManager
-from numba.core.typed_passes import ParforFusionPass
+from numba.core.compiler_machinery import PassManager, register_pass
+from numba.core.typed_passes import ParforFusionPass, ParforPreLoweringPass
 from numba.parfors.parfor import Parfor
 
 from numba_mlir.passes.values import nested
 from numba_mlir.roundtrip.adapter import RoundTrip, new_pass_class, switch_off_numba_fusion
 from numba_mlir.roundtrip.arrays_adapter import ArrayRoundTrip
+from numba_mlir.roundtrip.codegen import CodegenPass
 from numba_mlir.roundtrip.flags import Selection
 from numba_mlir.roundtrip.instruments import Record
 from numba_mlir.roundtrip.pipeline import PASSES, Step, before_parfors, plan
@@ -32,6 +34,8 @@ STATS = (
     "loops_fused",
     "statements_converted",
     "statements_kept",
+    "kernels",
+    "kernels_refused",
 )
 
 
@@ -66,6 +70,21 @@ class _Counting(RoundTrip):
             self.counts["loops_fused"] += count_fused(module)
 
 
+class _CountingCodegen(CodegenPass):
+    """Counts the Parfors that got machine code by MLIR, and those that did not."""
+
+    counts: ClassVar[Counter[str]]
+
+    def run_pass(self, state: Any) -> bool:
+        record = Record.of(state)
+        before = len(record.remarks)
+        modified = super().run_pass(state)
+        kinds = Counter(remark.kind for remark in record.remarks[before:])
+        self.counts["kernels"] += kinds["applied"]
+        self.counts["kernels_refused"] += kinds["missed"]
+        return modified
+
+
 class Hook:
     """A callable for a test runner that adds the passes of ``stages``."""
 
@@ -84,6 +103,15 @@ class Hook:
             if step.behind is ParforFusionPass and self._selection.value("fusion"):
                 switch_off_numba_fusion(state)
         before_parfors(pm, self._selection)
+        parfors = any(one is ParforPreLoweringPass for one, _ in pm.passes)
+        if parfors and self._selection.value("codegen"):
+            pm.add_pass_after(self._codegen, ParforPreLoweringPass)
+
+    @functools.cached_property
+    def _codegen(self) -> type[CodegenPass]:
+        body = {"counts": self._counts, "_name": "mlir_codegen_counting", "__module__": __name__}
+        made = type("_CountingCodegen", (_CountingCodegen,), body)
+        return register_pass(mutates_CFG=False, analysis_only=True)(made)
 
     def stats(self) -> dict[str, int]:
         """How many functions, Parfors and fused loops there were in this process."""
@@ -119,4 +147,5 @@ add_identity = Hook("identity")
 add_broadcast = Hook("broadcast")
 add_fusion = Hook("fusion")
 add_tiling = Hook("tiling")
+add_codegen = Hook("codegen")
 add_all = Hook(*(stage for stage in PASSES if stage != "identity"))

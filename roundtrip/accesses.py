@@ -53,6 +53,16 @@ class AccessTable:
                 found |= self.of_statement(stmt).defs
         return found
 
+    def written(self, parfor: Any) -> set[str]:
+        """Arrays that statements of the loop body store into."""
+        stores = (ir.SetItem, ir.StaticSetItem)
+        return {
+            stmt.target.name
+            for block in parfor.loop_body.values()
+            for stmt in block.body
+            if isinstance(stmt, stores)
+        }
+
     def body_liveness(
         self, parfor: Any, live_at_exit: frozenset[str] = frozenset()
     ) -> dict[int, frozenset[str]]:

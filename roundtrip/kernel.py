@@ -19,7 +19,7 @@ from numba_mlir.errors import UnsupportedConstruct
 from numba_mlir.passes import libm, to_llvm
 from numba_mlir.passes.cost import iteration_cost
 from numba_mlir.passes.values import nested
-from numba_mlir.roundtrip import launch, vectormath
+from numba_mlir.roundtrip import launch, pages, vectormath
 from numba_mlir.roundtrip.kernel_import import Kernel
 from numba_mlir.roundtrip.llvm_text import readable
 
@@ -48,6 +48,7 @@ class CompiledKernel:
     uses_vectors: bool
     callbacks: tuple[Any, ...]
     fails: bool
+    untouched: frozenset[str]
 
     def __call__(self, lowerer: Any, parfor: Any) -> None:
         """Emit the loop into the function that ``lowerer`` is at (``Parfor.lowerer``)."""
@@ -84,6 +85,8 @@ class CompiledKernel:
         module.link_in(llvm.parse_assembly(cgutils.normalize_ir_text(str(around))))
         for name in (*names, "worker"):
             module.get_function(f"{self.name}.{name}").linkage = "internal"
+        # a function of its own in profiles, whose arguments keep what is known about them
+        module.get_function(f"{self.name}.body").add_function_attribute("noinline")
         module.verify()
         library.add_llvm_module(module)
 
@@ -91,7 +94,10 @@ class CompiledKernel:
         context, builder = lowerer.context, lowerer.builder
         arguments = []
         for name, kind in self.captured:
-            arguments += bare.send(context, builder, kind, _load(lowerer, name, kind))
+            value = _load(lowerer, name, kind)
+            arguments += bare.send(context, builder, kind, value)
+            if name in self.untouched:
+                pages.advise(context, builder, kind, value)
         for nest in parfor.loop_nests:
             arguments += [_word(lowerer, bound) for bound in (nest.start, nest.stop)]
         cells = []
@@ -163,6 +169,7 @@ def compile_kernel(kernel: Kernel, name: str, options: Options) -> CompiledKerne
         with_vectors != text,
         kernel.callbacks,
         kernel.fails,
+        kernel.untouched,
     )
 
 

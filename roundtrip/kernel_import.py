@@ -24,6 +24,7 @@ from numba_mlir.passes.bounds import OUT_OF_BOUNDS, check_bounds
 from numba_mlir.passes.buffers import NEGATIVE_SIZE, NO_MEMORY
 from numba_mlir.passes.to_llvm import function
 from numba_mlir.passes.values import nested
+from numba_mlir.roundtrip import freshness
 from numba_mlir.roundtrip.accesses import AccessTable
 from numba_mlir.roundtrip.callbacks import Callback, Callbacks, Raiser, declare_raisers
 from numba_mlir.roundtrip.parallel import ParforImporter
@@ -39,7 +40,7 @@ _ALLOCATION_ERRORS: dict[str, tuple[type[Exception], str]] = {
     NEGATIVE_SIZE: (ValueError, "negative dimensions not allowed"),
 }
 _ERRORS: dict[str, tuple[type[Exception], str]] = {
-    arithmetic.ZERO_DIVISION: (ZeroDivisionError, "division by zero"),
+    arithmetic.ZERO_DIVISION: (ZeroDivisionError, "integer division or modulo by zero"),
     OUT_OF_BOUNDS: (IndexError, "index is out of bounds"),
 }
 
@@ -65,6 +66,8 @@ class Kernel:
     #: functions of Numba's that the kernel calls
     callbacks: tuple[Callback | Raiser, ...] = ()
     fails: bool = False
+    #: captured arrays that it writes first of all
+    untouched: frozenset[str] = frozenset()
 
 
 class KernelImporter:
@@ -74,6 +77,7 @@ class KernelImporter:
         self._state = state
         self._accesses = AccessTable()
         self._live = _live_after_parfors(state.func_ir, self._accesses)
+        self._fresh = freshness.find(state.func_ir, state.typemap)
 
     def run(self, parfor: Any) -> Kernel:
         """The kernel of a Parfor that stands in the function itself.
@@ -82,7 +86,8 @@ class KernelImporter:
         """
         context, loc = mlir.context(), parfor.loc
         with context, mlir.ir.Location.file(loc.filename, loc.line or 0, 0):
-            return _Import(self._state, self._accesses, parfor, self._live[id(parfor)]).run()
+            made = _Import(self._state, self._accesses, parfor, self._live[id(parfor)])
+            return made.run(self._fresh)
 
 
 def _live_after_parfors(func_ir: Any, accesses: AccessTable) -> dict[int, frozenset[str]]:
@@ -111,7 +116,7 @@ class _Import:
         self._frame.typingctx = state.typingctx
         self._frame.checks_divisions = state.flags.error_model == "python"
 
-    def run(self) -> Kernel:
+    def run(self, fresh: freshness.Fresh) -> Kernel:
         frame, parfor = self._frame, self._parfor
         module = mlir.ir.Module.create()
         read = self._read_from_outside()
@@ -139,7 +144,19 @@ class _Import:
             self._combiners(loop.operation, native)
         kernel = Kernel(module, parfor, tuple(known), rank, found)
         self._call_back(kernel)
+        kernel.untouched = fresh.untouched & frame.accesses.written(parfor)
+        self._mark_alone(kernel, fresh.alone)
         return kernel
+
+    def _mark_alone(self, kernel: Kernel, alone: frozenset[str]) -> None:
+        """Tell LLVM which arrays share no memory with others."""
+        ir_ = mlir.ir
+        body = function(kernel.module, "body")
+        plain, marked = ir_.DictAttr.get({}), ir_.DictAttr.get({"llvm.noalias": ir_.UnitAttr.get()})
+        given = [marked if leaf.role == "data" and name in alone else plain
+                 for name, kind in kernel.captured for leaf in bare.leaves(kind) or ()]  # fmt: skip
+        rest = len(body.regions[0].blocks[0].arguments) - len(given)
+        body.attributes["arg_attrs"] = ir_.ArrayAttr.get([*given, *[plain] * rest])
 
     def _call_back(self, kernel: Kernel) -> None:
         """Calls of Numba's code for what has no MLIR form, and exceptions."""

@@ -1,0 +1,134 @@
+"""Arrays of a function whose memory nothing else can reach.
+
+Such an array is made by one call of ``np.empty`` or the like, and every statement that reads
+its variable only looks at elements, sizes, or gives it to the caller.  Code may then assume
+that no other array shares its memory, and its pages may be prepared before they are touched.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba.core import ir, types
+from numba.parfors.parfor import Parfor
+
+from numba_mlir.converters.operands import names_read
+
+#: functions that return an array of their own; the first two leave its memory untouched
+_UNTOUCHED = (np.empty, np.empty_like)
+_MAKERS = (*_UNTOUCHED, np.zeros, np.zeros_like, np.ones, np.ones_like, np.full, np.full_like)
+_METADATA = frozenset({"shape", "strides", "ndim", "size", "itemsize", "nbytes", "dtype"})
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Names of variables: ``alone`` in their memory, and of those the ``untouched``."""
+
+    alone: frozenset[str]
+    untouched: frozenset[str]
+
+
+def find(func_ir: Any, typemap: Any) -> Fresh:
+    """The fresh arrays of a typed function, Parfors included."""
+    statements = list(_statements(func_ir.blocks.values()))
+    definitions = Counter(s.target.name for s in statements if isinstance(s, ir.Assign))
+    single = {
+        s.target.name: s.value
+        for s in statements
+        if isinstance(s, ir.Assign) and definitions[s.target.name] == 1
+    }
+    makers = {}
+    for name, value in single.items():
+        if isinstance(typemap.get(name), types.Array):
+            function = _callee(single, value)
+            if any(function is one for one in _MAKERS):
+                makers[name] = function
+    uses = defaultdict(list)
+    for stmt in statements:
+        for name in names_read(stmt):
+            uses[name].append(stmt)
+    alone = {name for name in makers if _is_alone(name, uses, typemap, definitions)}
+    untouched = {name for name in alone if any(makers[name] is one for one in _UNTOUCHED)}
+    return Fresh(frozenset(alone), frozenset(untouched))
+
+
+def _statements(blocks: Iterable[Any]) -> Iterator[Any]:
+    for block in blocks:
+        for stmt in block.body:
+            if isinstance(stmt, Parfor):
+                yield from _statements([stmt.init_block])
+                yield from _statements(stmt.loop_body.values())
+            else:
+                yield stmt
+
+
+def _callee(single: dict[str, Any], value: Any) -> Any:
+    """The Python function that an expression calls; None where it is not known."""
+    if not isinstance(value, ir.Expr) or value.op != "call":
+        return None
+    return _object(single, single.get(value.func.name))
+
+
+def _object(single: dict[str, Any], value: Any) -> Any:
+    """The object behind a global, or an attribute of a module that is one."""
+    if isinstance(value, (ir.Global, ir.FreeVar, ir.Const)):
+        return value.value
+    if isinstance(value, ir.Expr) and value.op == "getattr":
+        owner = _object(single, single.get(value.value.name))
+        return getattr(owner, value.attr, None)
+    return None
+
+
+def _is_alone(
+    name: str, uses: dict[str, list[Any]], typemap: Any, definitions: Counter[str]
+) -> bool:
+    """Whether no use of ``name`` hands its memory to anything that stays in the function."""
+    for stmt in uses[name]:
+        if _is_harmless(stmt, name, typemap):
+            continue
+        if not isinstance(stmt, ir.Assign) or definitions[stmt.target.name] != 1:
+            return False
+        copied = isinstance(stmt.value, ir.Var) or getattr(stmt.value, "op", None) == "cast"
+        if not copied or not all(isinstance(s, ir.Return) for s in uses[stmt.target.name]):
+            return False
+    return True
+
+
+def _is_harmless(stmt: Any, name: str, typemap: Any) -> bool:
+    if isinstance(stmt, (ir.SetItem, ir.StaticSetItem)):
+        return stmt.target.name == name and stmt.value.name != name
+    if isinstance(stmt, (ir.Return, ir.Del)):
+        return True
+    value = stmt.value if isinstance(stmt, ir.Assign) else None
+    if not isinstance(value, ir.Expr):
+        return False
+    result = typemap[stmt.target.name]
+    if value.op in ("getitem", "static_getitem"):
+        return value.value.name == name and _is_plain(result)
+    if value.op == "getattr":
+        return value.attr in _METADATA
+    if value.op == "call":
+        given = [typemap[arg.name] for arg in value.args] if not value.kws else [None]
+        return _is_plain(result) and all(_is_argument(kind) for kind in given)
+    return False
+
+
+def _is_plain(kind: Any) -> bool:
+    """Whether no value of the type holds an array."""
+    if isinstance(kind, types.BaseTuple):
+        return all(_is_plain(member) for member in kind)
+    return isinstance(kind, (types.Number, types.Boolean, types.NoneType, types.Literal,
+                             types.UnicodeType, types.DType))  # fmt: skip
+
+
+def _is_argument(kind: Any) -> bool:
+    """Whether a function cannot put an array into a value of the type."""
+    if isinstance(kind, types.BaseTuple):
+        return all(_is_argument(member) for member in kind)
+    if isinstance(kind, types.Array):
+        return _is_plain(kind.dtype)
+    return _is_plain(kind)
