@@ -23,6 +23,7 @@ from numba.core import types
 from numba.core.typing import Signature, signature
 
 from numba_mlir.converters import build, comparisons, intrinsics, kernels, scalars
+from numba_mlir.converters.comparisons import CMPF_NAMES
 from numba_mlir.converters.lowering import OpSpec
 from numba_mlir.converters.registry import EMITTERS, Table
 from numba_mlir.converters.scalars import kind
@@ -188,6 +189,7 @@ def describe(block: Any) -> Reduction | None:
     if start is None and name not in _IDEMPOTENT and not _selects(steps, result):
         return None
     function, sig = _function(ty, steps, result)
+    function.combines = _kind_of(steps, result)
     return Reduction("function", ty, function=function, signature=sig, neutral=start)
 
 
@@ -215,6 +217,29 @@ def _step(op: Any, numbers: dict[Any, int]) -> _Step | None:
     if spec is None or spec.name not in EMITTERS or None in operands:
         return None
     return _Step(spec, tuple(operands))  # type: ignore[arg-type]
+
+
+#: operation that is a kind's whole combiner, and the predicates of builtin max and min
+_KIND_OF = {
+    **{name: kind for name, (kind, _) in _NEUTRAL.items() if name.startswith("arith")},
+    "arith.maximumf": "maximum", "arith.minimumf": "minimum", "arith.andi": "and",
+    "arith.ori": "or", "arith.maxsi": "max", "arith.maxui": "max", "arith.minsi": "min",
+    "arith.minui": "min",
+}  # fmt: skip
+_PREDICATES = {"ogt": "max", "olt": "min"}
+
+
+def _kind_of(steps: tuple[_Step, ...], result: int) -> str | None:
+    """The kind whose combiner this is, for the loop's next import; None for another."""
+    match [(step.spec.name if step.spec else "", step.operands) for step in steps]:
+        case [(name, (0, 1))] if result == 2:
+            return _KIND_OF.get(name)
+        case [("arith.cmpf", (1, 0)), ("arith.select", (2, 1, 0))] if result == 3:
+            spec = steps[0].spec
+            predicate = None if spec is None else spec.attribute("predicate")
+            return None if predicate is None else _PREDICATES.get(CMPF_NAMES[predicate])
+        case _:
+            return None
 
 
 def _selects(steps: tuple[_Step, ...], result: int) -> bool:

@@ -23,6 +23,9 @@ FUNCTIONS: dict[str, str] = {"math.powf": "pow", "math.fpowi": "pow"} | {
     )
 }  # fmt: skip
 
+#: the functions' symbols
+_SYMBOLS = {name + suffix for name in (*FUNCTIONS.values(), "hypot") for suffix in ("", "f")}
+
 #: what does not read or write memory; errno is nobody's here, as in Numba
 _PURE = (
     "#llvm.memory_effects<other = none, argMem = none, inaccessibleMem = none, "
@@ -74,6 +77,23 @@ def declared(module: Any) -> list[str]:
         for op in functions
         if op.name == "llvm.func" and not len(op.regions[0].blocks)
     ]
+
+
+def is_called(module: Any) -> bool:
+    """Whether a function of `FUNCTIONS` is called, in a module in the LLVM dialect."""
+    calls = (op for op in nested(module.operation) if op.name == "llvm.call")
+    return any(mlir.ir.FlatSymbolRefAttr(op.attributes["callee"]).value in _SYMBOLS for op in calls)
+
+
+def prefer_width(function: Any, bits: int) -> None:
+    """Let LLVM use vectors of ``bits`` in an ``llvm.func``.
+
+    For some processors it takes shorter ones than they have, which pays for loads and stores
+    but not for arithmetic.
+    """
+    ir = mlir.ir
+    pair = [ir.StringAttr.get(text) for text in ("prefer-vector-width", str(bits))]
+    function.attributes["passthrough"] = ir.ArrayAttr.get([ir.ArrayAttr.get(pair)])
 
 
 def _declare(module: Any) -> None:

@@ -16,11 +16,12 @@ from collections.abc import Callable
 from typing import Any
 
 from numba_mlir import mlir
-from numba_mlir.passes import failures, libm
+from numba_mlir.passes import failures, lanes, libm
 from numba_mlir.passes.base import source_position
 from numba_mlir.passes.buffers import Unhoistable, allocations, hoist
 from numba_mlir.passes.failures import LEAVE_IF, LEAVE_WITH
 from numba_mlir.passes.reductions import Reductions
+from numba_mlir.passes.signs import drop_wraps
 from numba_mlir.passes.values import nested
 
 
@@ -39,7 +40,7 @@ _LOOPS = (
 )
 _BRANCHES = "builtin.module(convert-scf-to-cf)"
 _CONVERSIONS = (
-    "builtin.module(convert-complex-to-llvm,expand-strided-metadata,"
+    "builtin.module(convert-vector-to-llvm,convert-complex-to-llvm,expand-strided-metadata,"
     "lower-affine,finalize-memref-to-llvm,convert-math-to-llvm,convert-arith-to-llvm,"
     "convert-index-to-llvm,convert-ub-to-llvm,convert-cf-to-llvm,convert-func-to-llvm,"
     "canonicalize,cse,reconcile-unrealized-casts)"
@@ -49,17 +50,20 @@ _LOWERED = frozenset({"arith", "math", "complex", "memref", "scf", "cf", "index"
                       "llvm", "builtin"})  # fmt: skip
 
 
-def lower(module: Any, fastmath: str = "") -> None:
+def lower(module: Any, fastmath: str = "", vector_bits: int = 0) -> None:
     """Bring ``module`` into the LLVM dialect, in place.
 
-    ``fastmath`` are flags of ``#arith.fastmath<...>`` for every operation that takes some.
+    ``fastmath`` are flags of ``#arith.fastmath<...>`` for every operation that takes some;
+    ``vector_bits`` is the size of the processor's vectors, 0 for no vectors made here.
     Raises NotLowerable, and the bindings' MLIRError where a conversion fails.
     """
     with module.context:
         mlir.run_pipeline(module.operation, _CLEAN_UP)
         _check_supported(module)
+        drop_wraps(module)
         _combine_in_any_order(module)
         Reductions(parallel=False).run(module)
+        spread = bool(vector_bits) and lanes.spread(function(module, "body"), vector_bits)
         mlir.run_pipeline(module.operation, _LOOPS)
         if fastmath:
             _set_flags(module, fastmath)
@@ -71,6 +75,8 @@ def lower(module: Any, fastmath: str = "") -> None:
         libm.call_library(module)
         _make_ways_out(module)
         mlir.run_pipeline(module.operation, _CONVERSIONS)
+        if vector_bits and (spread or libm.is_called(module)):
+            libm.prefer_width(function(module, "body"), vector_bits)
 
 
 def _make_ways_out(module: Any) -> None:

@@ -147,7 +147,7 @@ def compile_kernel(kernel: Kernel, name: str, options: Options) -> CompiledKerne
         (loop,) = [op for op in nested(module.operation) if _is_outer(op)]
         cost = iteration_cost(loop)
         try:
-            to_llvm.lower(module, options.fastmath)
+            to_llvm.lower(module, options.fastmath, vectormath.width())
             declared = libm.declared(module)
             text = readable(to_llvm.translate(module))
         except to_llvm.NotLowerable as reason:

@@ -22,6 +22,7 @@ from numba_mlir.passes import failures
 from numba_mlir.passes.base import source_position
 from numba_mlir.passes.bounds import OUT_OF_BOUNDS, check_bounds
 from numba_mlir.passes.buffers import NEGATIVE_SIZE, NO_MEMORY
+from numba_mlir.passes.signs import NOT_NEGATIVE
 from numba_mlir.passes.to_llvm import function
 from numba_mlir.passes.values import nested
 from numba_mlir.roundtrip import freshness
@@ -262,6 +263,10 @@ class _Import:
 
     def _set_operands(self, loop: Any, entry: Any, rank: int, found: Any) -> None:
         """The box's bounds and neutral values instead of the loop's own."""
+        nests = self._parfor.loop_nests
+        loop.attributes[NOT_NEGATIVE] = mlir.ir.DenseBoolArrayAttr.get(
+            [self._begins_at_zero_or_more(nest.start) for nest in nests]
+        )
         box = list(entry.arguments)[-2 * rank :]
         for axis in range(rank):
             loop.operands[axis] = box[2 * axis]
@@ -270,6 +275,14 @@ class _Import:
             native = self._frame.mlir_type(reduction.type)
             neutral = self._frame.constant(reduction.neutral, native)
             loop.operands[3 * rank + number] = neutral
+
+    def _begins_at_zero_or_more(self, start: Any) -> bool:
+        if not isinstance(start, ir.Var):
+            return start >= 0
+        kind = self._frame.type_of(start.name)
+        if isinstance(kind, types.IntegerLiteral):
+            return kind.literal_value >= 0
+        return isinstance(kind, types.Integer) and not kind.signed
 
     def _combiners(self, loop: Any, native: list[Any]) -> None:
         """The combiner of each reduction as a function."""

@@ -215,7 +215,9 @@ def _step(stmt: Any, family: set[str], functions: dict[str, Any]) -> str | None:
         inside = [arg.name in family for arg in value.args]
         if sum(inside) == 1:
             function = functions.get(value.func.name)
-            return _EXTREMA.get(function) if hashable(function) else None
+            if not hashable(function):
+                return None
+            return _EXTREMA.get(function) or getattr(function, "combines", None)
     return None
 
 

@@ -72,6 +72,11 @@ def _sets() -> tuple[InstructionSet, ...]:
     return tuple(s for s in _SETS.get(platform.machine(), ()) if features.get(s.feature))
 
 
+def width() -> int:
+    """Bits of this processor's widest vectors; 0 where they are not known."""
+    return max((one.bits for one in _sets()), default=0)
+
+
 @functools.cache
 def variants(symbol: str) -> tuple[tuple[str, str], ...]:
     """The vector versions of a scalar function: (name as LLVM's attribute has it, declaration)."""
