@@ -13,6 +13,7 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+from codegen_support import thread_counts
 from compare import names, same
 from corpus_dtypes import DTYPES
 from corpus_functions import FUNCTIONS
@@ -66,8 +67,7 @@ def test_reductions_do_not_depend_on_the_number_of_threads(size: int) -> None:
     compiled = njit(parallel=True, mlir_codegen=True)(bits)
     x = np.random.default_rng(size).normal(size=size)
     found = []
-    for threads in range(1, numba.config.NUMBA_NUM_THREADS + 1):
-        numba.set_num_threads(threads)
+    for _ in thread_counts():
         found.append(np.array(compiled(x)).tobytes())
     assert len(set(found)) == 1
     with np.errstate(all="ignore"):

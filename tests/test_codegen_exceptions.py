@@ -8,7 +8,7 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
-from codegen_support import codegen
+from codegen_support import codegen, thread_counts
 from numba import prange
 
 from numba_mlir import njit
@@ -58,8 +58,7 @@ def test_the_first_iteration_that_fails_wins() -> None:
     x = np.ones(50_000)
     assert f(x) == 50_000
     x[[7, 30_000, 49_999]] = 3
-    for threads in range(1, numba.config.NUMBA_NUM_THREADS + 1):
-        numba.set_num_threads(threads)
+    for _ in thread_counts():
         for _ in range(5):
             with pytest.raises(IndexError, match=r"number 7$"):
                 f(x)
