@@ -55,9 +55,9 @@ class Bounds:
         return cls(start, stop, step) if isinstance(step, int) and step else None
 
 
-def _bound(slot: Slot | None) -> Any:
+def _bound(slot: Any) -> Any:
     """A number, a variable that holds one, None for None, MISSING for anything else."""
-    if slot is None:
+    if not isinstance(slot, Slot):
         return MISSING
     if isinstance(slot.type, (types.NoneType, types.Omitted)):
         return None if isinstance(slot.type, types.NoneType) else MISSING

@@ -10,8 +10,8 @@ unknown    anything else: results of opaque statements, block arguments,
 ========== ===============================================================
 
 A view (``numba.exprN`` with ``view_of``, and MLIR's own view operations) has the root
-of its base.  A statement with the unit attribute ``fresh`` returns an array that nobody
-else has: it counts as an allocation.
+of its base, and so has ``numba.unaliased``, which may be its base.  A statement with the
+unit attribute ``fresh`` returns an array that nobody else has: it counts as an allocation.
 """
 
 from __future__ import annotations

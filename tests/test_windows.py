@@ -90,6 +90,17 @@ def same_part(a: Any, b: Any, i: Any) -> None:
     a[i::2] += b[: len(a[i::2])]
 
 
+def by_tuple(a: Any, index: Any) -> Any:
+    return a[index] * 2
+
+
+def test_an_index_whose_parts_are_not_known() -> None:
+    x = np.arange(12.0).reshape(3, 4)
+    for parallel in (True, False):
+        got = njit(parallel=parallel)(by_tuple)(x, (1, slice(0, 3)))
+        np.testing.assert_array_equal(got, x[1, :3] * 2)
+
+
 def test_loops_on_the_same_part_fuse() -> None:
     compiled = njit(parallel=True)(same_part)
     for size, i in itertools.product((0, 1, 2, 9), (-3, 0, 1, 4)):
