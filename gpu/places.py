@@ -77,6 +77,19 @@ def arrays_in(numba_type: Any) -> Iterator[Any]:
         yield numba_type
 
 
+def has_host_array(numba_type: Any) -> bool:
+    """Whether a type is a plain array or holds one, in whatever way (optional, list, ...)."""
+    if isinstance(numba_type, DeviceArray):
+        return False
+    if isinstance(numba_type, types.Array):
+        return True
+    if isinstance(numba_type, types.BaseTuple):
+        return any(map(has_host_array, numba_type))
+    inner = ("type", "dtype", "item_type", "key_type", "value_type", "yield_type")
+    found = (getattr(numba_type, name, None) for name in inner)
+    return any(has_host_array(one) for one in found if isinstance(one, types.Type))
+
+
 def on_host(numba_type: Any) -> Any:
     """The type that a value has inside a function: device arrays are plain arrays there."""
     return map_arrays(numba_type, lambda t: t.host if isinstance(t, DeviceArray) else t)

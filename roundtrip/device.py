@@ -15,8 +15,8 @@ from numba.core import ir, ir_utils
 from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.cpu_options import ParallelOptions
 
-from numba_mlir.errors import InvalidFlagError, MixedDevicesError
-from numba_mlir.gpu.places import DeviceArray, Place, arrays_in, on_device, on_host
+from numba_mlir.errors import InvalidFlagError, MixedDevicesError, UnsupportedConstruct
+from numba_mlir.gpu.places import DeviceArray, Place, arrays_in, has_host_array, on_device, on_host
 from numba_mlir.roundtrip.device_check import check
 from numba_mlir.roundtrip.instruments import Record
 
@@ -106,6 +106,12 @@ class Leave(FunctionPass):
             args.append(outside)
         state.args = tuple(args)
         outside = on_device(state.return_type, place)
+        if has_host_array(outside):
+            raise UnsupportedConstruct(
+                f"a result of type {state.return_type} has no form for arrays on {place}: return "
+                "arrays, numbers, or tuples of them",
+                state.func_ir.loc,
+            )
         if outside != state.return_type:
             for block in state.func_ir.blocks.values():
                 if isinstance(block.body[-1], ir.Return):

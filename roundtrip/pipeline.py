@@ -19,12 +19,14 @@ from numba.core.typed_passes import (
     ParforPass,
     ParforPreLoweringPass,
 )
+from numba.core.untyped_passes import InlineInlinables
 
 from numba_mlir.passes.base import MLIRPass
 from numba_mlir.roundtrip import device
 from numba_mlir.roundtrip.adapter import RoundTrip, pass_class, switch_off_numba_fusion
 from numba_mlir.roundtrip.arrays_adapter import array_pass_class
 from numba_mlir.roundtrip.codegen import codegen_class
+from numba_mlir.roundtrip.device_inline import DeviceInline
 from numba_mlir.roundtrip.flags import Selection, TileSizes, select
 
 
@@ -122,6 +124,7 @@ def add_passes(pm: PassManager, state: Any, selection: Selection) -> None:
     if place is not None:
         # Behind everything: arguments and results have plain array types until here.
         pm.add_pass_after(device.Leave, NoPythonSupportedFeatureValidation)
+        pm.add_pass_after(DeviceInline, InlineInlinables)
         # No Parfor gets this far, which this pass of Numba's would warn of.
         pm.passes = [one for one in pm.passes if one[0] is not ParforPreLoweringPass]
     if any(step.arrays for step in steps) and _has(pm, NopythonTypeInference):

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from device_arrays import LIBRARIES, Library, library
@@ -269,6 +270,40 @@ def test_loops_that_follow_each_other(lib: Library) -> None:
     _check(lib, two_loops, np.random.default_rng(8).random(1000))
 
 
+@numba_mlir.njit
+def _scale(x: Any, by: Any = 2) -> Any:
+    if x > 0.5:
+        return x * by
+    return -x
+
+
+@numba.njit
+def _add(a: Any, b: Any) -> Any:
+    return a + b
+
+
+def calls(a: Any) -> Any:
+    out = np.empty_like(a)
+    for i in prange(a.size):
+        out[i] = _scale(a[i]) + _scale(a[i], by=3)
+    return _add(out, a), _add(1, 2)
+
+
+def test_calls_of_compiled_functions(lib: Library) -> None:
+    _check(lib, calls, np.random.default_rng(0).random(100))
+
+
+@numba.njit
+def _endless(a: Any) -> Any:
+    return a if a.size == 0 else _endless(a[1:])
+
+
+def test_a_function_that_calls_itself_is_refused(lib: Library) -> None:
+    compiled = numba_mlir.njit(lambda a: _endless(a))
+    with pytest.raises(UnsupportedConstruct, match="'_endless' may call itself"):
+        compiled(lib.asarray(np.ones(3)))
+
+
 # -- reductions --------------------------------------------------------------------------
 def reductions(u: Any) -> Any:
     return u.sum(), u.prod(), u.min(), u.max(), u.mean(), u.var(), u.std()
@@ -354,6 +389,7 @@ def test_elements_one_by_one(lib: Library) -> None:
 
     _check(lib, edges, np.arange(5.0))
     _check(lib, edges, np.arange(5, dtype=np.int16))
+    _check(lib, lambda a: np.array([1.0, a.size, a[2]]), np.arange(5.0))
 
 
 def library_calls(u: Any, v: Any) -> Any:
@@ -453,6 +489,11 @@ _TABLE = np.arange(10.0)
         (lambda a: a + _TABLE, "from the host|no form in a kernel|cannot be passed"),
         (lambda a: np.linalg.norm(a), "norm|from the host"),
         (lambda a: np.sort(a), "from the host"),
+        (lambda a: None if a.size > 3 else a, "OptionalType"),
+        (lambda a: [a], "from the host|no form for arrays"),
+        (lambda a: {"a": a}, "from the host|no form for arrays"),
+        (lambda a: np.zeros(3), "from the host|no array says"),
+        (lambda a: print(a), "from the host"),
     ],
 )
 def test_what_would_touch_the_device_from_the_host_is_an_error(
