@@ -37,9 +37,13 @@ class Transfer:
     """
 
     def __init__(self, name: str, copies: Copies) -> None:
-        self._backend: Backend = backend(name)
+        self._name = name
         self._copies = copies
         self._pairs: dict[int, tuple[np.ndarray[Any, Any], Any]] = {}
+
+    @property
+    def _backend(self) -> Backend:
+        return backend(self._name)
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> Any:
         """``function`` on copies; arguments that may be written are copied back."""

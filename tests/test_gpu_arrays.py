@@ -206,8 +206,8 @@ def test_a_stencil_of_slices(lib: Library) -> None:
 def in_place(a: Any, b: Any) -> None:
     a[1:-1] = a[2:] + a[:-2]
     a *= 2
-    b[:] = a[::-1]
-    b[b > 1] = 1.0
+    b[:] = a[::-1] + b[0]
+    b[3] = 7.0
 
 
 def shifted(a: Any) -> None:
@@ -216,6 +216,9 @@ def shifted(a: Any) -> None:
 
 def test_assignments_with_overlap(lib: Library) -> None:
     _check(lib, shifted, np.arange(1000.0))
+    _check(lib, shifted, np.random.default_rng(0).random((600, 3)))
+    if lib.name != "torch":  # which has no negative strides
+        _check(lib, in_place, np.arange(1000.0), np.arange(1000.0))
 
 
 # -- loops -------------------------------------------------------------------------------
@@ -470,6 +473,19 @@ def _environment() -> dict[str, str]:
 
     support = str(Path(__file__).parent / "support")
     return {**os.environ, "PYTHONPATH": os.pathsep.join([support, *sys.path])}
+
+
+def long_array(a: Any) -> Any:
+    return a * a, a.sum()
+
+
+def test_more_elements_than_32_bits_can_count(lib: Library) -> None:
+    if lib.name != "cupy":
+        pytest.skip("needs 9 GB of a GPU's memory")
+    array = lib.asarray(np.zeros(1, np.int8)).repeat(2**32 + 7)
+    array[2**32 + 3] = 5
+    squares, total = _compiled(long_array)(array)
+    assert (total, int(squares[2**32 + 3]), int(squares[3])) == (5, 25, 0)
 
 
 # -- errors ------------------------------------------------------------------------------
