@@ -8,6 +8,7 @@ business of the region importer.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from numba.core import ir, types
@@ -74,7 +75,8 @@ def _assign(frame: Frame, env: Env, stmt: Any) -> None:
     if slot is None and _is_remat(frame, env, value):
         python = _python_object(frame, env, value)
         number = _number(frame, python, wanted)
-        env[target] = number or frame.deferred(env, stmt, names_read(stmt), python)
+        slot = number or frame.deferred(env, stmt, names_read(stmt), python)
+        env[target] = replace(slot, elements=_members(frame, python, wanted))
         return
     if isinstance(value, ir.Expr) and value.op == "call" and calls.is_check(frame, env, value):
         frame.check(env, stmt, names_read(stmt))
@@ -97,6 +99,18 @@ def _number(frame: Frame, python: Any, wanted: Any) -> Slot | None:
     if not isinstance(wanted, (types.Number, types.Boolean)):
         return None
     return Slot(wanted, frame.constant(python, frame.mlir_type(wanted)), python)
+
+
+def _members(frame: Frame, python: Any, wanted: Any) -> tuple[Slot, ...] | None:
+    """The members of a constant tuple of numbers; None for another object."""
+    if not isinstance(python, tuple) or not isinstance(wanted, types.BaseTuple):
+        return None
+    pairs = zip(python, wanted, strict=True)
+    members = [
+        Slot(kind, None, value) if isinstance(kind, types.Literal) else _number(frame, value, kind)
+        for value, kind in pairs
+    ]
+    return None if any(m is None for m in members) else tuple(m for m in members if m)
 
 
 #: attributes of values that are looked up without any effect

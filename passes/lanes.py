@@ -8,13 +8,16 @@ each lane of a vector, every lane adds in its own order, and results are the sam
    vectors, and the loop as it was for what is left.
 2. A value is *uniform* (the same in all lanes), *linear* (the index plus something uniform) or
    *varying*.  Uniform and linear ones stay numbers.
-3. Refused: a subscript that varies other than linearly in the last, contiguous dimension, a
-   bound or a condition that varies, a store to one element from all lanes, functions of the C
-   library, complex numbers and booleans in memory, and loops without an ordered sum inside.
+3. Functions of the C library are called for as many lanes as they have versions for.
+4. Refused: a subscript that varies other than linearly in the last, contiguous dimension, a
+   bound that varies, a store to one element from all lanes, functions that have no version for
+   vectors, complex numbers and booleans in memory, and loops without an ordered sum inside.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
@@ -37,15 +40,28 @@ class Refused(Exception):
     """The loop has no vector form."""
 
 
-def spread(function: Any, bits: int) -> bool:
-    """Vectorise the parallel loops of ``function`` that gain by it, for vectors of ``bits``."""
+@dataclass(frozen=True)
+class Vectors:
+    """``bits`` of the processor's vectors, 0 where none are to be made, and functions on them.
+
+    ``function`` gives for a scalar function's symbol the vector version's, and its lanes.
+    """
+
+    bits: int = 0
+    function: Callable[[str], tuple[str, int] | None] = lambda symbol: None
+    #: whether there are any such functions
+    library: bool = False
+
+
+def spread(function: Any, vectors: Vectors) -> bool:
+    """Vectorise the parallel loops of ``function`` that gain by it."""
     done = False
     for op in list(nested(function)):
         if op.name == "scf.parallel" and op.parent == function and not len(op.results):
             if not _has_ordered_sum(op):
                 continue
             try:
-                spreader = _Spread(op, bits)
+                spreader = _Spread(op, vectors)
             except Refused:
                 continue
             with op.location, mlir.ir.InsertionPoint(op):
@@ -74,16 +90,24 @@ def _is_harmless(op: Any) -> bool:
     return _is_elementwise(op) and not divides
 
 
+def _numbers(*values: int) -> Any:
+    wide = mlir.ir.IntegerType.get_signless(64)
+    return mlir.ir.ArrayAttr.get([mlir.ir.IntegerAttr.get(wide, value) for value in values])
+
+
 _SCALARS = frozenset({"f32", "f64", "i1", "i8", "i16", "i32", "i64", "index"})
 
 
 class _Spread:
-    def __init__(self, loop: Any, bits: int) -> None:
-        self._loop = loop
+    def __init__(self, loop: Any, vectors: Vectors) -> None:
+        self._loop, self._library = loop, vectors
         self._block = loop.regions[0].blocks[0]
         self._kinds: dict[Any, Kind] = {self._block.arguments[-1]: Kind.LINEAR}
         self._classify(self._block)
-        self._lanes = _CHAINS * bits // self._widest()
+        self._lanes = _CHAINS * vectors.bits // self._widest()
+        pieces = [self._version(op) for op in nested(loop) if op.name in libm.FUNCTIONS]
+        if any(piece is not None and self._lanes % piece[1] for piece in pieces):
+            raise Refused
         self._values: dict[Any, Any] = {}
         self._vectors: dict[Any, Any] = {}
 
@@ -119,10 +143,21 @@ class _Spread:
                     raise Refused
             elif op.name == "scf.if":
                 self._classify_if(op, kinds[0])
+            elif op.name in libm.FUNCTIONS:
+                if any(kinds) and self._version(op) is None:
+                    raise Refused
+                self._mark(op.results[0], Kind.VARYING if any(kinds) else Kind.UNIFORM)
             elif _is_elementwise(op):
                 self._mark(op.results[0], self._result_kind(op, kinds))
             elif op.name not in ("scf.yield", "scf.reduce") or len(op.regions):
                 raise Refused
+
+    def _version(self, op: Any) -> tuple[str, int] | None:
+        """The vector version of a function of the C library."""
+        kind = str(op.results[0].type)
+        if any(str(value.type) != kind for value in op.operands) or kind not in ("f32", "f64"):
+            return None
+        return self._library.function(libm.FUNCTIONS[op.name] + ("f" if kind == "f32" else ""))
 
     def _classify_for(self, op: Any, kinds: list[Kind]) -> None:
         if any(kinds[:3]):
@@ -247,10 +282,47 @@ class _Spread:
                 clone.operands[number] = self._number(value)
             self._values[result] = clone.results[0]
             return
-        attributes = {name: op.attributes[name] for name in op.attributes}
         operands = [self._vector(value) for value in op.operands]
+        if op.name in libm.FUNCTIONS:
+            self._vectors[result] = self._call(op, operands)
+            return
+        attributes = {name: op.attributes[name] for name in op.attributes}
         made = mlir.ir.Operation.create(op.name, [self._type(result.type)], operands, attributes)
         self._vectors[result] = made.results[0]
+
+    def _call(self, op: Any, operands: list[Any]) -> Any:
+        """The vector version, called for one piece of the lanes after the other."""
+        ir = mlir.ir
+        version = self._version(op)
+        assert version is not None
+        symbol, count = version
+        scalar = op.results[0].type
+        piece = ir.VectorType.get([count], scalar)
+        libm.declare(self._module(), symbol, [piece] * len(operands), piece)
+        callee = {"callee": ir.FlatSymbolRefAttr.get(symbol)}
+        if count == self._lanes:
+            return ir.Operation.create("func.call", [piece], operands, callee).results[0]
+        zero = ir.DenseElementsAttr.get_splat(self._type(scalar), ir.FloatAttr.get(scalar, 0.0))
+        result = mlir.arith.constant(self._type(scalar), zero)
+        one = _numbers(1)
+        for start in range(0, self._lanes, count):
+            where = {"offsets": _numbers(start), "strides": one}
+            cut = {**where, "sizes": _numbers(count)}
+            parts = [
+                ir.Operation.create("vector.extract_strided_slice", [piece], [v], cut).results[0]
+                for v in operands
+            ]
+            value = ir.Operation.create("func.call", [piece], parts, callee).results[0]
+            result = ir.Operation.create(
+                "vector.insert_strided_slice", [result.type], [value, result], where
+            ).results[0]
+        return result
+
+    def _module(self) -> Any:
+        op = self._loop
+        while op.parent is not None:
+            op = op.parent
+        return op
 
     def _emit_for(self, op: Any) -> None:
         ir = mlir.ir

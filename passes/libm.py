@@ -96,6 +96,22 @@ def prefer_width(function: Any, bits: int) -> None:
     function.attributes["passthrough"] = ir.ArrayAttr.get([ir.ArrayAttr.get(pair)])
 
 
+def declare(module: Any, symbol: str, arguments: Sequence[Any], result: Any) -> None:
+    """``func.func private`` for a function that is defined elsewhere, once."""
+    ir = mlir.ir
+    block = module.operation.regions[0].blocks[0]
+    for op in block.operations:
+        if ir.StringAttr(op.operation.attributes["sym_name"]).value == symbol:
+            return
+    attributes = {
+        "sym_name": ir.StringAttr.get(symbol),
+        "function_type": ir.TypeAttr.get(ir.FunctionType.get(list(arguments), [result])),
+        "sym_visibility": ir.StringAttr.get("private"),
+    }
+    with ir.InsertionPoint.at_block_begin(block), ir.Location.unknown():
+        ir.Operation.create("func.func", attributes=attributes, regions=1)
+
+
 def _declare(module: Any) -> None:
     ir = mlir.ir
     calls = (op for op in nested(module.operation) if op.name == "llvm.call")
@@ -129,8 +145,11 @@ def with_variants(text: str, symbols: Iterable[str], variants: Variants) -> str:
             continue
         names = ",".join(name for name, _ in found)
         text = _with_attribute(text, symbol, f'"vector-function-abi-variant"="{names}"')
-        lines += [declaration for _, declaration in found]
-        used += [f"ptr @{name[name.index('(') + 1 : -1]}" for name, _ in found]
+        for name, declaration in found:
+            vector = name[name.index("(") + 1 : -1]
+            used.append(f"ptr @{vector}")
+            if f" @{vector}(" not in text:
+                lines.append(declaration)
     if not used:
         return text
     kept = f"[{len(used)} x ptr] [{', '.join(used)}]"

@@ -19,7 +19,9 @@ from numba_mlir import mlir
 from numba_mlir.passes import failures, lanes, libm
 from numba_mlir.passes.base import source_position
 from numba_mlir.passes.buffers import Unhoistable, allocations, hoist
+from numba_mlir.passes.distribute import distribute
 from numba_mlir.passes.failures import LEAVE_IF, LEAVE_WITH
+from numba_mlir.passes.lanes import Vectors
 from numba_mlir.passes.reductions import Reductions
 from numba_mlir.passes.signs import drop_wraps
 from numba_mlir.passes.values import nested
@@ -33,6 +35,7 @@ class NotLowerable(ValueError):
         self.line = line
 
 
+NO_VECTORS = Vectors()
 _CLEAN_UP = "builtin.module(canonicalize,cse)"
 _LOOPS = (
     "builtin.module(func.func(scf-parallel-for-to-nested-fors),canonicalize,cse,"
@@ -50,11 +53,11 @@ _LOWERED = frozenset({"arith", "math", "complex", "memref", "scf", "cf", "index"
                       "llvm", "builtin"})  # fmt: skip
 
 
-def lower(module: Any, fastmath: str = "", vector_bits: int = 0) -> None:
+def lower(module: Any, fastmath: str = "", vectors: Vectors = NO_VECTORS) -> None:
     """Bring ``module`` into the LLVM dialect, in place.
 
     ``fastmath`` are flags of ``#arith.fastmath<...>`` for every operation that takes some;
-    ``vector_bits`` is the size of the processor's vectors, 0 for no vectors made here.
+    ``vectors`` says which vectors may be made here.
     Raises NotLowerable, and the bindings' MLIRError where a conversion fails.
     """
     with module.context:
@@ -63,7 +66,10 @@ def lower(module: Any, fastmath: str = "", vector_bits: int = 0) -> None:
         drop_wraps(module)
         _combine_in_any_order(module)
         Reductions(parallel=False).run(module)
-        spread = bool(vector_bits) and lanes.spread(function(module, "body"), vector_bits)
+        body = function(module, "body")
+        spread = bool(vectors.bits) and lanes.spread(body, vectors)
+        if vectors.library:
+            distribute(body)
         mlir.run_pipeline(module.operation, _LOOPS)
         if fastmath:
             _set_flags(module, fastmath)
@@ -75,8 +81,8 @@ def lower(module: Any, fastmath: str = "", vector_bits: int = 0) -> None:
         libm.call_library(module)
         _make_ways_out(module)
         mlir.run_pipeline(module.operation, _CONVERSIONS)
-        if vector_bits and (spread or libm.is_called(module)):
-            libm.prefer_width(function(module, "body"), vector_bits)
+        if vectors.bits and (spread or libm.is_called(module)):
+            libm.prefer_width(function(module, "body"), vectors.bits)
 
 
 def _make_ways_out(module: Any) -> None:

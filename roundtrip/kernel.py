@@ -18,6 +18,7 @@ from numba_mlir.converters import bare
 from numba_mlir.errors import UnsupportedConstruct
 from numba_mlir.passes import libm, to_llvm
 from numba_mlir.passes.cost import iteration_cost
+from numba_mlir.passes.lanes import Vectors
 from numba_mlir.passes.values import nested
 from numba_mlir.roundtrip import launch, pages, vectormath
 from numba_mlir.roundtrip.kernel_import import Kernel
@@ -147,7 +148,7 @@ def compile_kernel(kernel: Kernel, name: str, options: Options) -> CompiledKerne
         (loop,) = [op for op in nested(module.operation) if _is_outer(op)]
         cost = iteration_cost(loop)
         try:
-            to_llvm.lower(module, options.fastmath, vectormath.width())
+            to_llvm.lower(module, options.fastmath, _vectors(options))
             declared = libm.declared(module)
             text = readable(to_llvm.translate(module))
         except to_llvm.NotLowerable as reason:
@@ -157,6 +158,7 @@ def compile_kernel(kernel: Kernel, name: str, options: Options) -> CompiledKerne
     with_vectors = text
     if not options.precise:
         with_vectors = libm.with_variants(text, declared, vectormath.variants)
+    _check_readable(with_vectors, kernel)
     identity = f"{with_vectors}{kernel.callbacks}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return CompiledKernel(
@@ -166,10 +168,29 @@ def compile_kernel(kernel: Kernel, name: str, options: Options) -> CompiledKerne
         kernel.rank,
         tuple((reduction.name, reduction.type) for reduction in kernel.reductions),
         cost,
-        with_vectors != text,
+        "@_ZGV" in with_vectors,
         kernel.callbacks,
         kernel.fails,
         kernel.untouched,
+    )
+
+
+def _check_readable(text: str, kernel: Kernel) -> None:
+    """Read the text as it is read again when Numba lowers the loop, where it is too late."""
+    try:
+        llvm.parse_assembly(text).verify()
+    except RuntimeError as error:
+        raise UnsupportedConstruct(
+            f"llvmlite refuses the code: {error}", kernel.parfor.loc
+        ) from error
+
+
+def _vectors(options: Options) -> Vectors:
+    bits = vectormath.width()
+    return (
+        Vectors(bits)
+        if options.precise
+        else Vectors(bits, vectormath.widest, library=vectormath.library() is not None)
     )
 
 

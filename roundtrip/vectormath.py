@@ -93,6 +93,15 @@ def variants(symbol: str) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
+def widest(symbol: str) -> tuple[str, int] | None:
+    """The version for the longest vectors, and how many lanes they have."""
+    for one in _sets()[:1]:
+        name = vector_name(symbol, one)
+        if name is not None:
+            return name, _lanes(symbol, one)
+    return None
+
+
 def vector_name(symbol: str, one: InstructionSet) -> str | None:
     """The version of ``symbol`` for an instruction set; None where the library has none."""
     name = f"_ZGV{one.code}N{_lanes(symbol, one)}{'v' * _arity(symbol)}_{symbol}"

@@ -83,6 +83,48 @@ def test_results_keep_every_bit(function: Any, dtype: Any) -> None:
         assert (f"<{lanes} x double>" in text) == CASES[function]
 
 
+def density(p, m, out):
+    for i in prange(m.shape[0]):
+        total = 0.0
+        for j in range(p.shape[1]):
+            d = m[i] - p[0, j]
+            total += math.exp(-d * d) * math.sin(p[1, j])
+        out[0, i] = total
+
+
+def softmax(p, m, out):
+    for r in prange(2):
+        largest = -np.inf
+        for j in range(m.shape[0]):
+            largest = max(largest, p[r, j])
+        total, other = 0.0, 1.0
+        for j in range(m.shape[0]):
+            e = math.exp(p[r, j] - largest)
+            out[r, j] = e
+            total += e
+            other = math.cos(m[j]) + other
+        for j in range(m.shape[0]):
+            out[r, j] = out[r, j] / total + other
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("function", [density, softmax], ids=lambda f: f.__name__)
+def test_functions_beside_ordered_sums(function: Any, dtype: Any) -> None:
+    compiled, plain = codegen(function), numba.njit(error_model="numpy")(function)
+    for size in (1, 2, 15, 40, 255, 256, 257, 1000):
+        ours, expected = arguments(size, dtype), arguments(size, dtype)
+        ours[1][:], expected[1][:] = 0.25, 0.25
+        compiled(*ours)
+        plain(*expected)
+        limit = 1e-12 if dtype is np.float64 else 1e-5
+        np.testing.assert_allclose(ours[2], expected[2], rtol=limit, atol=limit)
+    empty = np.empty((2, 0), dtype), np.empty(0, dtype), np.empty((2, 0), dtype)
+    compiled(*empty)
+    if vectormath.variants("exp"):
+        (text,) = compiled.inspect_asm().values()
+        assert "v_exp" in text
+
+
 @pytest.mark.parametrize("layout", ["F", "A"])
 def test_other_layouts(layout: str) -> None:
     compiled, plain = codegen(forces), numba.njit(error_model="numpy")(forces)
