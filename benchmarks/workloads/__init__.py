@@ -14,7 +14,7 @@ from workloads.products import PRODUCTS
 from workloads.reductions import REDUCTIONS
 from workloads.rows import ROWS
 from workloads.softmax import SOFTMAX
-from workloads.statistics import STATISTICS
+from workloads.statistics import MEAN_VAR
 from workloads.where_clip import WHERE_CLIP
 
 WORKLOADS: dict[str, Workload] = {
@@ -29,7 +29,7 @@ WORKLOADS: dict[str, Workload] = {
         BLUR,
         *BROADCASTS,
         *ROWS,
-        *STATISTICS,
+        MEAN_VAR,
         *PRODUCTS,
         PAIRWISE,
         *NESTS,

@@ -51,30 +51,6 @@ def layernorm_by_hand(x: Any) -> Any:
     return out
 
 
-def row_statistics(x: Any) -> Any:
-    columns = x.shape[1]
-    mean = x.sum(axis=1) / columns
-    distance = x - mean.reshape(-1, 1)
-    return mean, (distance * distance).sum(axis=1) / columns
-
-
-def row_statistics_by_hand(x: Any) -> Any:
-    rows, columns = x.shape
-    means, variances = np.empty(rows), np.empty(rows)
-    for i in prange(rows):
-        total = 0.0
-        for j in range(columns):
-            total += x[i, j]
-        mean = total / columns
-        squares = 0.0
-        for j in range(columns):
-            distance = x[i, j] - mean
-            squares += distance * distance
-        means[i] = mean
-        variances[i] = squares / columns
-    return means, variances
-
-
 def _arguments(n: int, rng: np.random.Generator) -> tuple[Any, ...]:
     return (rng.random((n, 1000)),)
 
@@ -84,5 +60,4 @@ _SIZES = {"full": 4000, "quick": 100, "tiny": 4}
 ROWS = (
     Workload("row-normalise", rownorm, rownorm_by_hand, _arguments, _SIZES),
     Workload("layernorm", layernorm, layernorm_by_hand, _arguments, _SIZES),
-    Workload("row-mean-var", row_statistics, row_statistics_by_hand, _arguments, _SIZES),
 )
