@@ -26,6 +26,7 @@ from typing import Any
 from numba_mlir import mlir
 from numba_mlir.passes.building import allocate, for_loop, index, parallel_loop
 from numba_mlir.passes.effects import is_pure_name
+from numba_mlir.passes.jamming import can_jam, jammed_rows
 from numba_mlir.passes.keys import Equalities
 from numba_mlir.passes.legality import Loop
 from numba_mlir.passes.products import Block, Sweep, row_loops
@@ -306,6 +307,9 @@ class _Split:
                 here.append(op)
             else:
                 kept.append(op)
+
+        if can_jam(kept):
+            low = jammed_rows(kept, iv, low, high)
 
         def rows(row: Any) -> list[Any]:
             iv.replace_all_uses_with(row)

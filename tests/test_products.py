@@ -186,6 +186,16 @@ def test_as_exact_as_blas_and_one_result_for_any_number_of_threads() -> None:
     )
 
 
+def test_four_rows_at_once() -> None:
+    compiled = njit(bicg)
+    for n in range(1, 10):
+        a, x, y = arguments(n, 33)
+        same(compiled(a, x, y), bicg(a, x, y))
+    text = compiled.inspect_mlir(stage="after-fusion")
+    assert "step %c4" in text
+    assert text.count("arith.mulf") == 10  # two products for each of 4 rows, and of the rest
+
+
 def test_outer_products() -> None:
     def f(a: Any, b: Any) -> Any:
         return np.outer(a, b), np.outer(a, a) + 1, np.outer(b[::2], a)
