@@ -134,7 +134,7 @@ class ParforImporter:
             raise UnsupportedConstruct(
                 f"{readable(lost)} is assigned in the parallel loop and read after it", parfor.loc
             )
-        return {n: reduction_kind(frame, env, parfor, n) for n in sorted(carried)}
+        return {n: reduction_kind(frame, env, parfor, n, carried) for n in sorted(carried)}
 
     def _ordered(self, frame: Frame, env: Env, parfor: Any, names: list[str]) -> None:
         """One iteration after the other; ``names`` go from each to the next."""

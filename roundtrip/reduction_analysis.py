@@ -7,7 +7,7 @@ of one associative operation.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Container, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,9 +67,12 @@ def _statements(parfor: Any) -> Iterator[Any]:
                 yield stmt
 
 
-def reduction_kind(frame: Frame, env: Env, parfor: Any, name: str) -> str:
+def reduction_kind(
+    frame: Frame, env: Env, parfor: Any, name: str, carried: Collection[str] = ()
+) -> str:
     """How the body combines variable ``name``: a kind of :mod:`..converters.reductions`.
 
+    ``carried`` are all the variables that go from one iteration to another.
     Raises UnsupportedConstruct when it is used in any other way.
     """
     where = f"{readable({name})} is carried from one iteration to another"
@@ -81,9 +84,13 @@ def reduction_kind(frame: Frame, env: Env, parfor: Any, name: str) -> str:
         raise UnsupportedConstruct(f"{where} and is a {numba_type}", parfor.loc)
     statements = list(_statements(parfor))
     family, kinds = _family(frame, env, statements, name)
+    functions = _functions(frame, env, statements)
     for stmt in statements:
-        if not _keeps_to(frame, stmt, family):
+        uses = frame.accesses.of_statement(stmt).uses & family
+        if not _keeps_to(frame, stmt, family) or (uses and _step(stmt, family, functions) is None):
             raise UnsupportedConstruct(f"{where} other than by a reduction", stmt.loc)
+    if others := (family & set(carried)) - {name}:
+        raise UnsupportedConstruct(f"{where} through {readable(others)}", parfor.loc)
     if len(kinds) != 1:
         raise UnsupportedConstruct(f"{where} by {len(kinds)} different operators", parfor.loc)
     (kind,) = kinds

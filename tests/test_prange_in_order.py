@@ -56,6 +56,24 @@ def one_before(x):
     return out, before
 
 
+@sequential((X,))
+def handed_to_each_other(x):
+    a, b, p, q = 0, 1, 0.0, 0.0
+    for i in prange(30):
+        a, b = b, a + b
+        p, q = max(q, x[i]), max(p, x[i])
+    return a, b, p, q
+
+
+@sequential((X / 50,))
+def by_itself(x):
+    s = 1.0001
+    for i in prange(5):
+        s *= x[i] + 1
+        s *= s
+    return s
+
+
 @sequential(*[(X, p, q) for p in (True, False) for q in (True, False)])
 def seen_between_two_conditions(a, first, second):
     out, v = np.zeros(len(a)), 0.5
