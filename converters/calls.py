@@ -12,9 +12,16 @@ from numba.parfors import parfor
 from numba.parfors.array_analysis import assert_equiv, wrap_index
 
 from numba_mlir import mlir
-from numba_mlir.converters import arrays, build, mathfuncs, recall, reduction_calls, reductions
+from numba_mlir.converters import (
+    arrays,
+    build,
+    loop_index,
+    mathfuncs,
+    recall,
+    reduction_calls,
+    reductions,
+)
 from numba_mlir.converters.frame import Frame
-from numba_mlir.converters.loop_index import as_number
 from numba_mlir.converters.operands import hashable
 from numba_mlir.converters.slots import MISSING, Env, Slot
 
@@ -37,8 +44,9 @@ def call(frame: Frame, env: Env, expr: Any, wanted: Any) -> Slot | None:
     own = recall.call(frame, function, args, expr)
     if own is not None:
         return own
-    if function is as_number:
-        return args[0]
+    index = loop_index.call(frame, function, args)
+    if index is not None:
+        return index
     if function is wrap_index:
         return _slice_bound(frame, args)
     if function is assert_equiv:

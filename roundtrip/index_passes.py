@@ -1,6 +1,9 @@
-"""A pass in front of Numba's ParforPass: variables that are a parallel loop's index at times.
+"""Two passes in front of Numba's ParforPass, about the index of parallel loops.
 
-In
+ParforPass takes ``prange`` with a step of 1 only; `UnitSteps` lets other loops count their
+iterations, and computes the index from that.
+
+`NumberIndices` is about variables that are a loop's index at times.  In
 
     for i in prange(n):
         k = i
@@ -22,7 +25,7 @@ from numba.core import errors, ir, types
 from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.ir_utils import build_definitions, mk_unique_var
 
-from numba_mlir.converters.loop_index import as_number
+from numba_mlir.converters.loop_index import as_number, strided, trips
 
 
 @register_pass(mutates_CFG=False, analysis_only=False)
@@ -137,23 +140,84 @@ def _places(state: Any, stmt: Any, indices: set[str]) -> Iterator[int | None]:
 
 
 def _make_number(state: Any, block: Any, stmt: Any, place: int | None) -> None:
-    context, typemap, loc = state.typingctx, state.typemap, stmt.loc
-    context.refresh()
-    state.targetctx.refresh()
-    function = ir.Var(block.scope, mk_unique_var("$number"), loc)
-    typemap[function.name] = kind = context.resolve_value_type(as_number)
     index = stmt.value if place is None else stmt.value.args[place]
-    call = ir.Expr.call(function, (index,), (), loc)
-    state.calltypes[call] = kind.get_call_type(context, (types.int64,), {})
-    new = [ir.Assign(ir.Global(function.name, as_number, loc), function, loc)]
+    result, new = _call(state, block, stmt.loc, as_number, (index,))
     if place is None:
-        stmt.value = call
+        stmt.value = new.pop().value
     else:
-        result = ir.Var(block.scope, mk_unique_var("$index"), loc)
-        typemap[result.name] = types.int64
-        new.append(ir.Assign(call, result, loc))
         args = list(stmt.value.args)
         args[place] = result
         stmt.value.args = tuple(args)
     position = block.body.index(stmt)
     block.body[position:position] = new
+
+
+@register_pass(mutates_CFG=False, analysis_only=False)
+class UnitSteps(FunctionPass):
+    """``prange(start, stop, step)`` becomes a loop over its number of iterations."""
+
+    _name: ClassVar[str] = "mlir_unit_steps"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def run_pass(self, state: Any) -> bool:
+        assignments = list(_assignments(state.func_ir))
+        modified = False
+        for block, stmt in assignments:
+            if _is_prange(state, stmt) and len(stmt.value.args) == 3:
+                modified |= _unit_step(state, block, stmt, assignments)
+        if modified:
+            state.func_ir._definitions = build_definitions(state.func_ir.blocks)
+        return modified
+
+
+def _unit_step(state: Any, block: Any, stmt: Any, assignments: list[tuple[Any, Any]]) -> bool:
+    iterators = _reached(assignments, {stmt.target.name}, ("getiter", "iternext"))
+    found = [
+        (where, one)
+        for where, one in assignments
+        if _op(one) == "pair_first" and one.value.value.name in iterators
+    ]
+    if any(state.typemap[one.target.name] != types.int64 for _, one in found):
+        return False
+    position = block.body.index(stmt)
+    start, _, step = stmt.value.args
+    held = [_held(state, block, position, var) for var in (start, step)]
+    count, new = _call(state, block, stmt.loc, trips, stmt.value.args)
+    block.body[position + 2 : position + 2] = new
+    call = ir.Expr.call(stmt.value.func, (count,), (), stmt.loc)
+    kind = state.typemap[call.func.name]
+    state.calltypes[call] = kind.get_call_type(state.typingctx, (types.int64,), {})
+    stmt.value = call
+    for where, one in found:
+        index, number = one.target, ir.Var(where.scope, mk_unique_var("$iteration"), one.loc)
+        state.typemap[number.name] = types.int64
+        one.target = number
+        result, new = _call(state, where, one.loc, strided, (number, *held))
+        new.append(ir.Assign(result, index, one.loc))
+        after = where.body.index(one) + 1
+        where.body[after:after] = new
+    return True
+
+
+def _held(state: Any, block: Any, position: int, var: Any) -> Any:
+    """A variable of our own with the value of another one."""
+    held = ir.Var(block.scope, mk_unique_var("$held"), block.body[position].loc)
+    state.typemap[held.name] = state.typemap[var.name]
+    block.body.insert(position, ir.Assign(var, held, held.loc))
+    return held
+
+
+def _call(state: Any, block: Any, loc: Any, function: Any, args: Any) -> tuple[Any, list[Any]]:
+    """A new variable, and the statements that give it the value of a call on int64 numbers."""
+    context, typemap = state.typingctx, state.typemap
+    context.refresh()
+    state.targetctx.refresh()
+    callee, result = (ir.Var(block.scope, mk_unique_var(n), loc) for n in ("$callee", "$result"))
+    typemap[callee.name] = kind = context.resolve_value_type(function)
+    typemap[result.name] = types.int64
+    call = ir.Expr.call(callee, tuple(args), (), loc)
+    state.calltypes[call] = kind.get_call_type(context, (types.int64,) * len(args), {})
+    holder = ir.Assign(ir.Global(callee.name, function, loc), callee, loc)
+    return result, [holder, ir.Assign(call, result, loc)]

@@ -156,15 +156,15 @@ def _type_reductions(pm: PassManager) -> None:
 
 
 def before_parfors(pm: PassManager, selection: Selection) -> None:
-    """Add what ParforPass needs to see: marks on arrays, indices that are plain numbers."""
+    """Add what ParforPass needs to see: marks on arrays, steps of 1, plain numbers."""
     if not _has(pm, ParforPass) or all(stage == "identity" for stage, _ in selection.passes):
         return
     from numba_mlir.roundtrip.escape_passes import MarkEscaping
-    from numba_mlir.roundtrip.index_passes import NumberIndices
+    from numba_mlir.roundtrip.index_passes import NumberIndices, UnitSteps
 
     # At once in front of ParforPass, which removes dead code and looks for copies of a loop's
     # index: round trips before that read the statements as the user wrote them.
-    for one in (NumberIndices, MarkEscaping):
+    for one in (UnitSteps, NumberIndices, MarkEscaping):
         order = [found for found, _ in pm.passes]
         pm.add_pass_after(one, order[order.index(ParforPass) - 1])
 

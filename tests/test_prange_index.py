@@ -91,6 +91,57 @@ def test_index_as_a_number(function: Any) -> None:
     np.testing.assert_array_equal(compiled(A, 3), function(A, 3))
 
 
+def every_other(a, k):
+    out, last, top, where = np.zeros(3 * k * len(a)), -1, -1.0, -1
+    for i in prange(1, len(a), 2):
+        out[i * k] = i
+        last = i
+        if a[i] > top:
+            top, where = a[i], i
+    return out, last, top, where
+
+
+def downwards(a, k):
+    out = np.zeros(len(a))
+    for i in prange(len(a) - 1, -1, -1):
+        out[i] = a[i] + i * k
+    return out
+
+
+def any_step(a, start, stop, step):
+    out, n, last = np.zeros(99), 0, -1
+    for i in prange(start, stop, step):
+        out[i + 40] = i
+        n += 1
+        last = i
+    return out, n, last
+
+
+def test_steps() -> None:
+    for found, wanted in zip(
+        njit(parallel=True)(every_other)(A, 2), every_other(A, 2), strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(njit(parallel=True)(downwards)(A, 3), downwards(A, 3))
+
+
+def test_steps_that_are_known_at_run_time() -> None:
+    compiled = njit(parallel=True)(any_step)
+    for bounds in (
+        (0, 20, 3),
+        (20, 0, -3),
+        (5, 5, 1),
+        (5, 4, 1),
+        (-9, 9, 4),
+        (9, -9, -4),
+        (0, 1, 50),
+    ):
+        for found, wanted in zip(compiled(A, *bounds), any_step(A, *bounds), strict=True):
+            np.testing.assert_array_equal(found, wanted)
+    with pytest.raises(ValueError, match="arg 3 must not be zero"):
+        compiled(A, 0, 5, 0)
+
+
 @pytest.mark.parametrize("function", [either_way, counted_down])
 @pytest.mark.parametrize("flag", ["mlir_broadcast", "mlir_fusion", "mlir_tiling"])
 def test_with_one_pass(function: Any, flag: str) -> None:
