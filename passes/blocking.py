@@ -10,12 +10,20 @@ import dataclasses
 from typing import Any, Literal
 
 from numba_mlir.passes.base import location_name
-from numba_mlir.passes.costs import MAX_JAM, Body, cost, is_chain, references
+from numba_mlir.passes.costs import (
+    MAX_JAM,
+    Body,
+    cost,
+    is_chain,
+    is_expensive,
+    references,
+    unrolled,
+)
 from numba_mlir.passes.dependences import ordered
 from numba_mlir.passes.machine import Machine
 from numba_mlir.passes.nests import Dim, Nest, Refused, Statement
 from numba_mlir.passes.strides import Layout, Reference, item_bytes, layout, step
-from numba_mlir.passes.values import constant_int, defined_inside
+from numba_mlir.passes.values import at_line, constant_int, defined_inside
 
 #: independent chains of additions that keep a core busy
 CHAINS = 8
@@ -27,16 +35,6 @@ ORDERED_TILE = 32
 PIECES_PER_CORE = 4
 #: a new order has to be this much better
 WORTH = 0.8
-#: operations that take longer than what waits for memory
-_EXPENSIVE = frozenset(
-    "math." + name
-    for name in (
-        "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin",
-        "acos", "atan", "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "powf",
-        "erf", "erfc", "cbrt", "fpowi", "ipowi",
-    )
-)  # fmt: skip
-
 Kind = Literal["tile", "point"]
 
 
@@ -129,6 +127,8 @@ class Planner:
         simple = all(set(s.dims) == set(self.nest.dims) for s in self.nest.statements)
         if simple and not self.sizes:
             return self._parallel_only()
+        for dim in (d for s in self.nest.statements for d in unrolled(s) if not self.sizes):
+            raise Refused(f"the loop{at_line(dim.op)} has so few iterations that LLVM unrolls it")
         levels = [self._statement(s, n) for n, s in enumerate(self.nest.statements)]
         return self._made(levels)
 
@@ -168,7 +168,12 @@ class Planner:
         return sum(self._cost(s, dim) for s in self.nest.statements)
 
     def _crossing(self, statements: list[Statement], best: Dim, dims: list[Dim]) -> Dim | None:
-        """The loop along which an access goes to the next element that goes far along ``best``."""
+        """The loop along which an access goes to the next element that goes far along ``best``.
+
+        None where memory is not what takes the time.
+        """
+        if any(is_expensive(statement) for statement in statements):
+            return None
         moves = [r for s in statements for r in self._references(s) if step(r, best.iv) == "far"]
         found = [d for d in dims if d is not best and any(step(r, d.iv) == "next" for r in moves)]
         return found[-1] if found else None
@@ -182,9 +187,7 @@ class Planner:
         items = {r: item_bytes(r.memref) for r in self._references(statement)}
         line = max(self.machine.line // max(items.values()), 1)
         size = max(self.machine.l1 // 4 // self.machine.line // line, 1) * line
-        crossing = sum(items[r] for r in items if step(r, best.iv) == "far")
-        if not (self.nest.outer[best] or self.nest.outer[other]):
-            self.least[best, other] = self.machine.l2 // max(crossing, 1)
+        self._need(statement, best, other)
         tiles: dict[Dim, int] = {}
         for dim in (best, other):
             if dim.parallel and dim in self.nest.dims:
@@ -200,16 +203,7 @@ class Planner:
         dims = statement.dims
         kept = ordered(statement)
         movable = [d for d in dims if d not in self.fixed]
-        last = dims[-1]
-        allowed = [
-            d for d in movable if (d not in kept or d is kept[-1]) and self._may_end(d, dims)
-        ]
-        best = last
-        if allowed:
-            best = min(allowed, key=lambda d: (self._cost(statement, d), -dims.index(d)))
-            limit = WORTH * self._cost(statement, last) if last in dims else 0
-            if best is not last and self._cost(statement, best) > limit:
-                best = last
+        best = self._innermost(statement, kept)
         other = None if kept or self.sizes else self._crossing([statement], best, movable)
         if other is not None and best in movable:
             levels = self._transposition(statement, best, other)
@@ -217,7 +211,7 @@ class Planner:
             return levels
         order = [d for d in dims if d is not best] + [best]
         jam = self._jam(statement, best, kept)
-        if best is not last:
+        if best is not dims[-1]:
             self._gain(f"index {names(best)} innermost, along which the arrays are contiguous")
         jammed = [f"{count} of {names(d)}" for d, count in jam.items()]
         if jammed:
@@ -229,6 +223,34 @@ class Planner:
         levels = self._levels(order, jam, tiles)
         self._verify(levels, kept)
         return levels
+
+    def _innermost(self, statement: Statement, kept: tuple[Dim, ...]) -> Dim:
+        """The cheapest loop, where it is cheaper than the last one, else the last one."""
+        dims = statement.dims
+        last = dims[-1]
+        allowed = [
+            dim
+            for dim in dims
+            if dim not in self.fixed
+            and (dim not in kept or dim is kept[-1])
+            and self._may_end(dim, dims)
+        ]
+        if not allowed:
+            return last
+        best = min(allowed, key=lambda d: (self._cost(statement, d), -dims.index(d)))
+        return best if self._cost(statement, best) <= WORTH * self._cost(statement, last) else last
+
+    def _need(self, statement: Statement, along: Dim, other: Dim) -> None:
+        """Have the new form run only where what goes far along a loop does not fit L2, as
+        far as the number of iterations is known in front of the nest."""
+        if self.nest.outer[along] or self.nest.outer[other]:
+            return
+        moves = (r for r in self._references(statement) if step(r, along.iv) == "far")
+        far = sum(item_bytes(memref) for memref in {r.memref for r in moves})
+        self.least[along, other] = self.machine.l2 // max(far, 1)
+
+    def _is_expensive(self) -> bool:
+        return any(is_expensive(statement) for statement in self.nest.statements)
 
     def _verify(self, levels: tuple[Level, ...], kept: tuple[Dim, ...]) -> None:
         """The rules of `dependences` once more, on the result."""
@@ -252,12 +274,13 @@ class Planner:
 
     def _jam(self, statement: Statement, best: Dim, kept: tuple[Dim, ...]) -> dict[Dim, int]:
         ops = statement.slice.ops
-        if len(ops) > MAX_OPS or any(op.name in _EXPENSIVE or op.regions for op in ops):
+        if len(ops) > MAX_OPS or is_expensive(statement) or any(op.regions for op in ops):
             return {}
         free = [d for d in statement.dims if d is not best and d not in kept]
         free = [d for d in free if d not in self.fixed]
         if best in kept:
-            return {free[-1]: CHAINS} if is_chain(statement, best) and free else {}
+            pays = free and is_chain(statement, best) and not self._is_expensive()
+            return {free[-1]: CHAINS} if pays else {}
         limits: dict[Dim, int] = {}
         reused = [(self._reuse(statement, d, best), d) for d in free]
         reused = [pair for pair in reused if pair[0]]

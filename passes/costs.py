@@ -16,15 +16,30 @@ from numba_mlir.passes.dependences import ordered
 from numba_mlir.passes.machine import Machine
 from numba_mlir.passes.nests import Dim, Statement
 from numba_mlir.passes.strides import Layout, Reference, Step, item_bytes, step
+from numba_mlir.passes.values import constant_int
 
 #: cost of an iteration whose additions wait for those of the one before
 CHAIN = 0.5
+#: cost of computing a function such as ``exp``
+FUNCTION = 4
+#: loops of constant bounds with at most so many iterations together become straight code
+UNROLLED = 100
 #: the most iterations of one loop that are unrolled into a body, where it is vectorised
 MAX_JAM = 4
 #: registers for the value at hand and for what is added to it
 SCRATCH = 2
 #: cost of reading a value that no register is left for: it lies in L1, unlike arrays
 SPILL = 0.5
+
+#: operations that take longer than what waits for memory
+_EXPENSIVE = frozenset(
+    "math." + name
+    for name in (
+        "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin",
+        "acos", "atan", "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "powf",
+        "erf", "erfc", "cbrt", "fpowi", "ipowi",
+    )
+)  # fmt: skip
 
 
 def references(statement: Statement, unknown: Layout = "C") -> list[Reference]:
@@ -51,14 +66,37 @@ def cost(statement: Statement, dim: Dim, machine: Machine, unknown: Layout = "C"
             total += lines
         elif where == "next":
             total += lines * item_bytes(reference.memref) / machine.line
+    total += FUNCTION * sum(op.name in _EXPENSIVE for op in statement.slice.ops)
     return total + (CHAIN if is_chain(statement, dim) else 0)
 
 
 def is_chain(statement: Statement, dim: Dim) -> bool:
     """Whether iterations of ``dim`` wait for a floating-point value of the one before."""
-    written = [event.cell.memref for event in statement.events if event.write]
-    exact = all("i" in str(memref.type.element_type)[:1] for memref in written)
-    return dim in ordered(statement) and not exact
+    if dim not in ordered(statement):
+        return False
+    cells = [event.cell for event in statement.events if event.write]
+    stays = [c for c in cells if step(Reference(c.memref, c.indices, True), dim.iv) == "none"]
+    return any(not str(cell.memref.type.element_type).startswith("i") for cell in stays)
+
+
+def is_expensive(statement: Statement) -> bool:
+    """Whether it computes functions that take longer than memory."""
+    return any(op.name in _EXPENSIVE for op in statement.slice.ops)
+
+
+def unrolled(statement: Statement) -> tuple[Dim, ...]:
+    """Its innermost loops that LLVM makes straight code of: of few iterations, all constant."""
+    found: list[Dim] = []
+    total = 1
+    for dim in reversed(statement.dims):
+        lower, upper = constant_int(dim.lower), constant_int(dim.upper)
+        if dim.parallel or lower is None or upper is None:
+            break
+        total *= max(upper - lower, 1)
+        if total > UNROLLED:
+            break
+        found.insert(0, dim)
+    return tuple(found)
 
 
 class Body:
@@ -117,11 +155,11 @@ class Body:
     def best_jam(self, limits: Mapping[Dim, int], registers: int) -> dict[Dim, int]:
         """The jam with the least traffic, the smallest of equals.
 
-        ``limits`` are the loops and the most iterations that may be taken of each; all
-        counts are powers of two up to `MAX_JAM`.
+        ``limits`` are the loops and the most iterations that may be taken of each: these,
+        or powers of two.
         """
         counts = [
-            [2**power for power in range(MAX_JAM.bit_length()) if 2**power <= limit]
+            sorted({2**power for power in range(limit.bit_length())} | {limit})
             for limit in limits.values()
         ]
         jams = [dict(zip(limits, choice, strict=True)) for choice in itertools.product(*counts)]

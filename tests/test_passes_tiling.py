@@ -287,6 +287,29 @@ _REFUSALS = {
           memref.store %p, %c[%i, %j] : memref<?x?xf64>
           scf.reduce
         }""",
+    "has so few iterations that LLVM unrolls it": """
+        %c3 = arith.constant 3 : index
+        scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+          scf.for %j = %c0 to %m step %c1 {
+            scf.for %q = %c0 to %c3 step %c1 {
+              %x = arith.addi %j, %q : index
+              %p = memref.load %a[%i, %x] : memref<?x?xf64>
+              %o = memref.load %c[%i, %j] : memref<?x?xf64>
+              %t = arith.addf %o, %p : f64
+              memref.store %t, %c[%i, %j] : memref<?x?xf64>
+            }
+          }
+          scf.reduce
+        }""",
+    "nothing to gain, its arrays": """
+        scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+          scf.for %j = %c0 to %m step %c1 {
+            %p = memref.load %a[%i, %j] : memref<?x?xf64>
+            %e = math.exp %p : f64
+            memref.store %e, %c[%j, %i] : memref<?x?xf64>
+          }
+          scf.reduce
+        }""",
     "4 iterations are too few to pay": """
         %c2 = arith.constant 2 : index
         scf.parallel (%i, %j) = (%c0, %c0) to (%c2, %c2) step (%c1, %c1) {
