@@ -119,7 +119,9 @@ def receive(frame: Frame, numba_type: Any, arguments: Iterator[Any]) -> Slot:
         members = tuple(receive(frame, member, arguments) for member in numba_type)
         return Slot(numba_type, frame.undefined(numba_type).value, elements=members)
     if isinstance(numba_type, types.Literal):
-        return Slot(numba_type, None, numba_type.literal_value)
+        # the value is for statements that are kept, and gone where there are none
+        value = frame.undefined(numba_type).value
+        return Slot(numba_type, value, numba_type.literal_value)
     if type(numba_type) is types.Array:
         return _receive_array(numba_type, arguments)
     value = next(arguments)

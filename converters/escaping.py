@@ -23,8 +23,10 @@ def escapes(typingctx: Any, array: Any) -> Any:
     return types.none(array), codegen
 
 
-def _mark(target: str, args: Any, alias_map: dict[str, set[str]], arg_aliases: set[str]) -> None:
+def _mark(target: str, args: Any, alias_map: dict[str, set[str]], arg_aliases: Any) -> None:
     """The array, and what is a view of it so far, is as an argument, which the caller sees."""
+    if isinstance(arg_aliases, dict):
+        return  # Numba's lowering of one loop asks with a dict and looks at ``alias_map`` alone
     todo = [args[0].name]
     while todo:
         name = todo.pop()

@@ -17,7 +17,7 @@ _DIVISIONS = frozenset(
 
 
 def iteration_cost(loop: Any) -> float:
-    """Nanoseconds for one iteration of ``scf.parallel``; 0 where there are loops inside."""
+    """Nanoseconds for one iteration of a loop; 0 where there are loops inside."""
     cost = 0.0
     for op in nested(loop):
         if op.name in _LOOPS:

@@ -145,8 +145,9 @@ def compile_kernel(kernel: Kernel, name: str, options: Options) -> CompiledKerne
     """
     module = kernel.module
     with module.context:
-        (loop,) = [op for op in nested(module.operation) if _is_outer(op)]
-        cost = iteration_cost(loop)
+        # a loop without effects is gone by now
+        loop = next((op for op in nested(module.operation) if _is_outer(op)), None)
+        cost = iteration_cost(module.operation if loop is None else loop)
         try:
             to_llvm.lower(module, options.fastmath, _vectors(options))
             declared = libm.declared(module)

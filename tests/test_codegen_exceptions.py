@@ -190,3 +190,25 @@ def test_an_array_whose_size_changes_stays_with_numba() -> None:
     (record,) = (cres.metadata["mlir"] for cres in compiled.overloads.values())
     missed = [remark.message for remark in record.remarks if remark.kind == "missed"]
     assert missed == ["an array is made whose size differs between iterations"]
+
+
+def test_loops_without_effects_are_gone() -> None:
+    @codegen
+    def f(a, b):
+        rows = a.sum(axis=-1)
+        _unused = b / 2.0
+        for i in prange(a.shape[0]):
+            a[i, 0] + 1
+        return rows + rows
+
+    a = np.arange(12.0).reshape(3, 4)
+    np.testing.assert_allclose(f(a, a), 2 * a.sum(axis=-1))
+
+
+def test_callbacks_take_literals() -> None:
+    @codegen
+    def f(n):
+        return np.random.triangular(1, 2, 3, (n, n)) + np.random.normal(0.0, 1e-9, (n, n))
+
+    found = f(50)
+    assert found.shape == (50, 50) and found.min() > 0.99 and found.max() < 3.01
