@@ -21,6 +21,7 @@ from numba_mlir.passes.gpu_loops import (
     over_threads,
     place_body,
     segments,
+    several,
     several_together,
 )
 from numba_mlir.passes.gpu_reduce import (
@@ -31,8 +32,11 @@ from numba_mlir.passes.gpu_reduce import (
     tree,
     truth,
 )
+from numba_mlir.passes.provenance import Provenance
 from numba_mlir.passes.values import defined_inside, definition, is_memref, nested, owner
 
+#: attribute of kernels whose arrays share no memory that changes
+APART = "numba.apart"
 #: elements that a thread of a reduction loads before it combines them
 _TOGETHER = 4
 #: numeric address space of arrays, the same in NVPTX and SPIR-V (OpenCL)
@@ -135,17 +139,47 @@ def device_memref(type_: Any) -> Any:
 def elementwise(loop: Any, module: Any, name: str) -> Launch:
     """The kernel of a loop without reductions; its operands are made at the insertion point."""
     builder = _Builder(module, name, _outside(loop))
+    builder.mark_apart(loop)
     with builder.inside():
-        copy = builder.loop(loop)
-        lower, upper, _, _ = segments(copy)
-        once(Threads.here(), lower, upper, place_body(copy))
-        copy.erase()
+        count = bodies(loop)
+        copies = [builder.loop(loop) for _ in range(count + 1 if count > 1 else 1)]
+        lower, upper, _, _ = segments(copies[0])
+        last, *points = [place_body(copy) for copy in copies]
+        if points:
+            several(Threads.here(), lower, upper, points, last)
+        else:
+            once(Threads.here(), lower, upper, last)
+        for copy in copies:
+            copy.erase()
     return builder.launch
+
+
+def bodies(loop: Any) -> int:
+    """How many indices a thread of an element-wise kernel has: several where the body is
+    straight, and none of its stores changes what another one loads."""
+    straight = not any(len(op.regions) for op in body_of(loop)[1])
+    few = len(segments(loop)[0]) <= 2
+    return _TOGETHER if straight and few and stores_apart(loop) else 1
+
+
+def stores_apart(loop: Any) -> bool:
+    """Whether no array that the loop stores to shares memory with another that it uses."""
+    accesses = [op for op in nested(loop) if op.name in ("memref.load", "memref.store")]
+    arrays = {op.operands[0 if op.name == "memref.load" else 1] for op in accesses}
+    stored = {op.operands[1] for op in accesses if op.name == "memref.store"}
+    known = Provenance()
+    return not any(
+        known.may_alias(known.root(one), known.root(other), loop)
+        for one in stored
+        for other in arrays
+        if one != other
+    )
 
 
 def rows(loop: Any, module: Any, name: str) -> Launch:
     """The kernel of a loop over rows, for which `gpu_rows.applies`: a block for each row."""
     builder = _Builder(module, name, _outside(loop))
+    builder.mark_apart(loop)
     with builder.inside():
         gpu_rows.over_blocks(builder.loop(loop), module, name)
     return builder.launch
@@ -155,6 +189,7 @@ def first_stage(loop: Any, module: Any, name: str, partials: Sequence[Any]) -> L
     """The first stage of reductions: one value a block into each of ``partials``."""
     arith = mlir.arith
     builder = _Builder(module, name, [*_outside(loop), *partials])
+    builder.mark_apart(loop)
     with builder.inside():
         copies = [builder.loop(loop) for _ in range(_TOGETHER + 1)]
         copy = copies[0]
@@ -217,6 +252,11 @@ class _Builder:
             self._function = mlir.gpu.GPUFuncOp(ir.FunctionType.get(inputs, []), name, kernel=True)
         self.values: dict[Any, Any] = {}
         self.launch = Launch(name, tuple(v for one in self._parameters.values() for v in one.host))
+
+    def mark_apart(self, loop: Any) -> None:
+        """Tell the compiler of the kernel where its arrays share no memory that changes."""
+        if stores_apart(loop):
+            self._function.operation.attributes[APART] = mlir.ir.UnitAttr.get()
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:

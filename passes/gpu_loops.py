@@ -152,6 +152,54 @@ class Threads:
         )
 
 
+def several(
+    threads: Threads, lower: Sequence[Any], upper: Sequence[Any], points: Sequence[Point],
+    last: Point,
+) -> None:  # fmt: skip
+    """As `once`, with as many bodies a thread as there are ``points``: a block's width apart
+    for one index, in neighbouring rows for two.
+
+    Where all of them are inside they stand in a row, so that their loads do not wait for
+    each other; else ``last`` is each in turn.
+    """
+    ir, arith = mlir.ir, mlir.arith
+    less, count = arith.CmpIPredicate.slt, building.index(len(points))
+    if len(lower) == 1:
+        start = arith.muli(arith.subi(threads.x, threads.in_block), count)
+        first, step = arith.addi(start, threads.in_block), mlir.gpu.block_dim(mlir.gpu.Dimension.x)
+    else:
+        first, step = arith.muli(threads.y, count), building.index(1)
+    low = arith.addi(lower[0], first)
+    columns = [arith.addi(bound, threads.x) for bound in lower[1:]]
+
+    def body(at: Point, number: Any) -> None:
+        at([arith.addi(low, arith.muli(number, step)), *columns], [])
+
+    def is_inside(number: Any) -> Any:
+        inside = arith.cmpi(less, arith.addi(low, arith.muli(number, step)), upper[0])
+        for column, bound in zip(columns, upper[1:], strict=True):
+            inside = arith.andi(inside, arith.cmpi(less, column, bound))
+        return inside
+
+    whole = is_inside(building.index(len(points) - 1))
+    branch = ir.Operation.create("scf.if", operands=[whole], regions=2)
+    with ir.InsertionPoint(branch.regions[0].blocks.append()):
+        for number, at in enumerate(points):
+            body(at, building.index(number))
+        ir.Operation.create("scf.yield")
+    with ir.InsertionPoint(branch.regions[1].blocks.append()):
+
+        def single(number: Any) -> list[Any]:
+            guard = ir.Operation.create("scf.if", operands=[is_inside(number)], regions=2)
+            with ir.InsertionPoint(guard.regions[0].blocks.append()):
+                body(last, number)
+                ir.Operation.create("scf.yield")
+            return []
+
+        building.for_loop((building.index(0), count, building.index(1)), single)
+        ir.Operation.create("scf.yield")
+
+
 def several_together(
     bounds: tuple[Any, Any, Any], start: list[Any], points: Sequence[Point], last: Point
 ) -> list[Any]:

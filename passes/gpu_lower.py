@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from numba_mlir import mlir
 from numba_mlir.passes import gpu_complex
+from numba_mlir.passes.gpu_kernel import APART
 from numba_mlir.passes.gpu_loops import Refused
 from numba_mlir.passes.values import nested, operations
 
@@ -58,7 +59,23 @@ def to_llvm(kernels: Any, target: Target) -> str:
                 raise Refused(f"{op.name} has no form on this device")
             if target == "sycl":
                 _check_no_structures(op)
+            if op.name == "llvm.func" and APART in op.attributes:
+                _mark_pointers(op)
         return str(mlir.llvm.translate_module_to_llvmir(plain.operation))
+
+
+def _mark_pointers(function: Any) -> None:
+    """Pointers of a kernel whose arrays share no memory that changes are ``noalias``."""
+    ir = mlir.ir
+    del function.attributes[APART]
+    marked = ir.DictAttr.get({"llvm.noalias": ir.UnitAttr.get()})
+    plain = ir.DictAttr.get({})
+    function.attributes["arg_attrs"] = ir.ArrayAttr.get(
+        [
+            marked if str(argument.type).startswith("!llvm.ptr") else plain
+            for argument in function.regions[0].blocks[0].arguments
+        ]
+    )
 
 
 def _check_no_structures(op: Any) -> None:

@@ -17,6 +17,7 @@ from numba_mlir.passes import building, gpu_rows
 from numba_mlir.passes.base import MLIRPass, PassResult, Remark
 from numba_mlir.passes.gpu_kernel import (
     Launch,
+    bodies,
     captured,
     elementwise,
     first_stage,
@@ -95,7 +96,7 @@ class _Outliner:
 
     def _replaced(self, loop: Any) -> str:
         lower, upper, _, initial = segments(loop)
-        geometry = _Geometry.of(lower, upper)
+        geometry = _Geometry.of(lower, upper, 1 if initial else bodies(loop))
         name = f"{self._stem}_{self._count}"
         if not initial and gpu_rows.applies(loop):
             self._rows(loop, name, geometry)
@@ -282,17 +283,19 @@ class _Geometry:
     layers: Any = None
 
     @classmethod
-    def of(cls, lower: list[Any], upper: list[Any]) -> _Geometry:
-        """One thread for each index."""
+    def of(cls, lower: list[Any], upper: list[Any], bodies: int = 1) -> _Geometry:
+        """One thread for each index, or for ``bodies`` of them along the first axis."""
         sizes = [extent(low, high) for low, high in zip(lower, upper, strict=True)]
         if len(sizes) == 1:
             width, height = building.index(BLOCK), building.index(1)
-            return cls(_blocks(sizes[0], width, _MAX_X), height, width, height)
+            covered = building.index(BLOCK * bodies)
+            return cls(_blocks(sizes[0], covered, _MAX_X), height, width, height)
         # Several rows a block: neighbouring rows of a stencil are in its cache.
         width = _power_of_two(sizes[-1], _WIDTH)
         height = mlir.arith.divui(building.index(BLOCK), width)
         columns = _blocks(sizes[-1], width, _MAX_X)
-        needed = _blocks(product(sizes[:-1]), height, _MAX_X)
+        covered = mlir.arith.muli(height, building.index(bodies))
+        needed = _blocks(product(sizes[:-1]), covered, _MAX_X)
         rows = mlir.arith.minui(needed, building.index(_MAX_Y))
         return cls(columns, rows, width, height, mlir.arith.ceildivui(needed, rows))
 

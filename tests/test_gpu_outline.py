@@ -41,12 +41,15 @@ ELEMENTWISE = """
   // CHECK-SAME: args(%{{.*}} : index, %[[KA]] : memref<?xf64, 1>, %{{.*}} : f64)
   // CHECK: gpu.module @gpu_kernels
   // CHECK: gpu.func @f_0(%[[N:.*]]: index, %[[KARG:.*]]: memref<?xf64, 1>, %[[X:.*]]: f64) kernel
+  // CHECK-SAME: numba.apart
   // CHECK: %[[M:.*]] = arith.muli %block_id_x, %block_dim_x : index
   // CHECK: %[[FIRST:.*]] = arith.addi %[[M]], %thread_id_x : index
-  // CHECK: %[[I:.*]] = arith.addi %{{.*}}, %[[FIRST]] : index
-  // CHECK: %[[IN:.*]] = arith.cmpi slt, %[[I]], %[[N]] : index
+  // CHECK: %[[START:.*]] = arith.subi %[[FIRST]], %{{.*}} : index
+  // CHECK: arith.muli %[[START]], %c4 : index
+  // CHECK: %[[LAST:.*]] = arith.addi %{{.*}}, %{{.*}} : index
+  // CHECK: %[[IN:.*]] = arith.cmpi slt, %{{.*}}, %[[N]] : index
   // CHECK: scf.if %[[IN]] {
-  // CHECK: %[[V:.*]] = memref.load %[[KARG]][%[[I]]]
+  // CHECK: %[[V:.*]] = memref.load %[[KARG]][%[[I:.*]]]
   // CHECK: %[[R:.*]] = arith.subf %[[V]], %[[X]] : f64
   // CHECK: memref.store %[[R]], %[[KARG]][%[[I]]]
   scf.parallel (%i) = (%c0) to (%n) step (%c1) {
@@ -61,6 +64,30 @@ ELEMENTWISE = """
 def test_an_elementwise_loop() -> None:
     result = run_and_check(_function(ELEMENTWISE), GpuOutline())
     assert messages(result, "applied") == ["offloaded: kernel f_0 over 1 index"]
+
+
+def test_arrays_that_may_overlap_are_one_element_each() -> None:
+    body = """
+  scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+    %v = memref.load %flags[%i] : memref<?xi1>
+    %r = arith.select %v, %x, %zero : f64
+    memref.store %r, %a[%i] : memref<?xf64>
+    scf.reduce
+  }
+"""
+    text, ptx = _outlined(body)
+    assert "numba.apart" not in text and "ld.global.nc" not in ptx
+    fresh = body.replace("%a[%i]", "%t[%i]")
+    text, ptx = _outlined("%t = memref.alloc(%n) : memref<?xf64>\n" + fresh)
+    assert "numba.apart" in text and ptx.count("ld.global.nc") >= 5
+
+
+def _outlined(body: str) -> tuple[str, str]:
+    module = parse(_function(body))
+    GpuOutline().run(module)
+    kernels = module.body.operations[1].operation
+    with mlir.context():
+        return str(module), codegen.ptx(readable(to_llvm(kernels, "cuda")), "sm_90")
 
 
 def test_the_last_index_goes_along_x() -> None:
