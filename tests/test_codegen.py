@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -73,6 +74,26 @@ def test_reductions_do_not_depend_on_the_number_of_threads(size: int) -> None:
     with np.errstate(all="ignore"):
         expected = [0.1 + (x * 1.1).sum(), x.max(initial=-np.inf), x.min(initial=np.inf)]
     np.testing.assert_allclose(np.frombuffer(found[0])[:3], expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_sums_are_as_exact_as_numpys(dtype: Any) -> None:
+    @njit(parallel=True, mlir_codegen=True, mlir_strict=True)
+    def f(x, total):
+        for i in prange(x.shape[0]):
+            total += x[i]
+        return total, x.sum()
+
+    eps = np.finfo(dtype).eps
+    for size in (100, 1000, 100_003, 3_000_000):
+        x = np.random.default_rng(size).random(size).astype(dtype)
+        exact = math.fsum(x)
+        for total in f(x, dtype(0)):
+            assert abs(float(total) - exact) <= exact * eps
+    for special in ([np.inf, 1], [np.inf, -np.inf], [np.nan, 1], [1, -np.inf]):
+        x = np.array(special, dtype)
+        with np.errstate(invalid="ignore"):
+            np.testing.assert_array_equal(f(x, dtype(0)), [x.sum(), x.sum()])
 
 
 @pytest.mark.parametrize("shape", [(0,), (1,), (7,), (3, 5), (1, 100_003), (100_003, 1), (0, 4),
