@@ -8,12 +8,15 @@ check makes sure that the host does not touch an element.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from numba.core import ir, ir_utils
 from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.cpu_options import ParallelOptions
+from numba.core.errors import NumbaPerformanceWarning
+from numba.core.typed_passes import ParforPass
 
 from numba_mlir.errors import InvalidFlagError, MixedDevicesError, UnsupportedConstruct
 from numba_mlir.gpu.places import DeviceArray, Place, arrays_in, has_host_array, on_device, on_host
@@ -78,6 +81,18 @@ def check_wanted(args: Sequence[Any], wanted: bool | str, place: Place | None) -
             f"mlir_gpu={wanted!r} with arrays of the host: they are copied only in calls from "
             "Python; pass arrays of the device"
         )
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class QuietParforPass(ParforPass):
+    """Numba's, without its warning where it finds no loop: ours may have taken them all."""
+
+    _name = "mlir_device_parfor_pass"
+
+    def run_pass(self, state: Any) -> bool:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NumbaPerformanceWarning)
+            return super().run_pass(state)
 
 
 @register_pass(mutates_CFG=False, analysis_only=False)

@@ -22,8 +22,8 @@ from numba_mlir.roundtrip.instruments import Record
 
 #: attributes of arrays that come from their structure
 _ATTRIBUTES = frozenset(
-    {"shape", "strides", "ndim", "size", "itemsize", "nbytes", "dtype", "T", "flags", "flat"}
-) - {"flat"}
+    {"shape", "strides", "ndim", "size", "itemsize", "nbytes", "dtype", "T", "flags"}
+)
 #: methods that give views
 _VIEWS = frozenset({"array.transpose", "array.reshape", "array.view"})
 #: attributes that name methods, which may be taken and not called

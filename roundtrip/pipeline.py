@@ -125,7 +125,7 @@ def add_passes(pm: PassManager, state: Any, selection: Selection) -> None:
         # Behind everything: arguments and results have plain array types until here.
         pm.add_pass_after(device.Leave, NoPythonSupportedFeatureValidation)
         pm.add_pass_after(DeviceInline, InlineInlinables)
-        # No Parfor gets this far, which this pass of Numba's would warn of.
+        # No Parfor gets as far as this pass of Numba's.
         pm.passes = [one for one in pm.passes if one[0] is not ParforPreLoweringPass]
     if any(step.arrays for step in steps) and _has(pm, NopythonTypeInference):
         _type_reductions(pm)
@@ -140,6 +140,10 @@ def add_passes(pm: PassManager, state: Any, selection: Selection) -> None:
     if _has(pm, ParforFusionPass) and selection.value("fusion"):
         # Numba's own pass would fuse first, by rules of its own, and hide loops from ours.
         switch_off_numba_fusion(state)
+    if place is not None:
+        # Last: other passes are placed by the one that this replaces.
+        quiet = {ParforPass: device.QuietParforPass}
+        pm.passes = [(quiet.get(one, one), text) for one, text in pm.passes]
     pm.finalize()
 
 

@@ -12,6 +12,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -429,7 +430,9 @@ def test_nothing_leaks(lib: Library) -> None:
 
 def test_what_was_offloaded_is_shown(lib: Library) -> None:
     compiled = numba_mlir.njit(parallel=True)(foo)
-    compiled(*[lib.asarray(np.ones(10))] * 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compiled(*[lib.asarray(np.ones(10))] * 2)
     report = str(compiled.mlir_diagnostics())
     assert "offloaded: kernel foo_0" in report
     assert "gpu.func @foo_0" in compiled.inspect_mlir(stage="gpu")
