@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import platform
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -376,11 +377,28 @@ def test_three_and_four_dimensions() -> None:
     assert _applied(tiled)
 
 
-def test_an_inner_loop_is_vectorised() -> None:
+def test_an_inner_loop_is_vectorised_and_reads_little() -> None:
     tiled = numba_mlir.njit(parallel=True, mlir_tiling=True)(matmul_ijk)
     tiled(*_arrays((5, 7, 3)))
-    text = "".join(tiled.inspect_llvm().values())
-    assert re.search(r"fmul <\d+ x double>", text), "Numba's lowering vectorises the block"
+    blocks = re.split(r"\n(?=[\w.]+:)", "".join(tiled.inspect_llvm().values()))
+    counts = [
+        [len(re.findall(rf"\b{what} <\d+ x double>", block)) for what in ("fmul", "load", "store")]
+        for block in blocks
+    ]
+    products, loads, stores = max(counts)
+    assert products >= 16, "four rows by four terms, in vectors"
+    assert loads <= products // 2
+    assert stores <= products // 4
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names of x86 instructions")
+def test_the_inner_loop_of_a_product_in_assembly() -> None:
+    tiled = numba_mlir.njit(parallel=True, mlir_tiling=True)(matmul_ikj)
+    tiled(*_arrays((5, 7, 3)))
+    loops = re.split(r"\n(?=\.LBB)", "".join(tiled.inspect_asm().values()))
+    body = max(loops, key=lambda loop: len(re.findall(r"\bv?mulpd\b", loop)))
+    assert len(re.findall(r"\bv?mulpd\b", body)) >= 16
+    assert not re.search(r"\bv?(mul|add)sd\b|\bcall", body), "no scalar arithmetic in the loop"
 
 
 def test_a_bound_that_divides_is_not_computed_earlier() -> None:
