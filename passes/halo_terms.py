@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from numba_mlir import mlir
@@ -57,18 +56,12 @@ def assumed_term(index: Any, loop: Loop, assumed: dict[Any, None]) -> Term | Non
 
 def assume(loop: Loop, conditions: dict[Any, None]) -> None:
     """Let a loop's subscripts be what they are where the conditions do not hold."""
-    for op, inside in list(_masked(loop)):
-        if inside[1] in conditions:
+    for op in [op for op in nested(loop.op) if op.name == "arith.select" or op.name in _FACTORS]:
+        # asked now: what is inside may itself have been replaced just before
+        inside = unstretched(op.result)
+        if inside is not None and inside[1] in conditions:
             op.result.replace_all_uses_with(inside[0])
             op.erase()
-
-
-def _masked(loop: Loop) -> Iterator[tuple[Any, tuple[Any, Any]]]:
-    for op in nested(loop.op):
-        if op.name == "arith.select" or op.name in _FACTORS:
-            inside = unstretched(op.result)
-            if inside is not None:
-                yield op, inside
 
 
 def for_unequal_sizes(block: Any) -> bool:

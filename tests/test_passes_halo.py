@@ -267,6 +267,33 @@ def test_sizes_that_may_be_stretched_are_tested() -> None:
     assert messages(result, "applied")[0].endswith("where a size is 1 they run one after the other")
 
 
+def test_a_mask_of_a_masked_index_is_dropped_too() -> None:
+    twice = MASKED.replace(
+        "%row = arith.andi %i, %mask : index",
+        "%once = arith.andi %i, %mask : index\n%row = arith.andi %once, %other : index",
+    )
+    other = """
+      %narrow = arith.cmpi eq, %m, %c1 : index
+      %other = arith.select %narrow, %c0, %all : index
+    """
+    in_blocks(
+        f"""
+        {MASK}
+        {other}
+        {PRODUCER}
+        %d = memref.alloc(%k, %m) : memref<?x?xf64>
+        {twice}
+        return %d : memref<?x?xf64>
+        // CHECK:      scf.if
+        // CHECK:        scf.parallel (%[[BLOCK:[^,)]*]]) =
+        // CHECK-NOT:      arith.andi
+        // CHECK:      }} else {{
+        // CHECK:          %[[ONCE:.*]] = arith.andi %{{{{.*}}}}, %{{{{.*}}}} : index
+        // CHECK-NEXT:     arith.andi %[[ONCE]], %{{{{.*}}}} : index
+        """
+    )
+
+
 def test_nothing_is_assumed_where_sizes_were_found_to_differ() -> None:
     module = parse(
         _function(f"""
