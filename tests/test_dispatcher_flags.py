@@ -19,7 +19,7 @@ from numba_mlir.roundtrip.flags import (
 
 ALL = ("broadcast", "identity", "fusion", "tiling", "gpu", "codegen")
 # tiling is only there where it is asked for
-WHOLE = (("broadcast", True), ("fusion", True), ("gpu", True))
+WHOLE = (("broadcast", True), ("fusion", True), ("gpu", True), ("codegen", True))
 
 
 def without(stage: str) -> tuple[tuple[str, Any], ...]:
@@ -36,7 +36,7 @@ def without(stage: str) -> tuple[tuple[str, Any], ...]:
         ({"mlir_tiling": (64, 64)}, (("tiling", (64, 64)),)),
         ({"mlir_tiling": (8,), "mlir_fusion": False}, (("tiling", (8,)),)),
         ({"mlir_fusion": False}, without("fusion")),
-        ({"mlir_fusion": False, "mlir_gpu": False}, without("fusion")[:1]),
+        ({"mlir_fusion": False, "mlir_gpu": False}, (WHOLE[0], WHOLE[3])),
         ({"mlir_identity": False}, WHOLE),
         ({"mlir_identity": "exact"}, (("identity", "exact"),)),
     ],
