@@ -56,17 +56,17 @@ class Vectors:
 def spread(function: Any, vectors: Vectors) -> bool:
     """Vectorise the parallel loops of ``function`` that gain by it."""
     done = False
-    for op in list(nested(function)):
-        if op.name == "scf.parallel" and op.parent == function and not len(op.results):
-            if not _has_ordered_sum(op):
-                continue
-            try:
-                spreader = _Spread(op, vectors)
-            except Refused:
-                continue
-            with op.location, mlir.ir.InsertionPoint(op):
-                spreader.run()
-            done = True
+    loops = [op for op in nested(function) if op.name == "scf.parallel" and op.parent == function]
+    for op in loops:
+        if len(op.results) or not _has_ordered_sum(op):
+            continue
+        try:
+            spreader = _Spread(op, vectors)
+        except Refused:
+            continue
+        with op.location, mlir.ir.InsertionPoint(op):
+            spreader.run()
+        done = True
     return done
 
 

@@ -72,8 +72,9 @@ def inline_producers(function: Any) -> list[Inlined]:
     done: list[Inlined] = []
     for region in function.regions:
         for block in region.blocks:
-            for op in operations(block):
-                if op.name == "scf.parallel" and (producer := _Producer.of(op)) is not None:
+            # The loops alone: other operations are erased on the way.
+            for loop in [op for op in operations(block) if op.name == "scf.parallel"]:
+                if (producer := _Producer.of(loop)) is not None:
                     done += producer.inline()
     return done
 

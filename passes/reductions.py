@@ -50,11 +50,15 @@ class Reductions(MLIRPass):
         """Unmodified when there are none."""
         with module.context:
             modified = interchange(module, self._pieces())
-            for op in list(nested(module.operation)):
-                if op.name == "scf.parallel" and len(op.results):
-                    with op.location, mlir.ir.InsertionPoint(op):
-                        _Split(op, self.parallel).run()
-                    modified = True
+            reducing = [
+                op
+                for op in nested(module.operation)
+                if op.name == "scf.parallel" and len(op.results)
+            ]
+            for op in reversed(reducing):  # inner ones first: what is inside is replaced too
+                with op.location, mlir.ir.InsertionPoint(op):
+                    _Split(op, self.parallel).run()
+                modified = True
             loops = [op for op in nested(module.operation) if op.name == "scf.for"]
             for op in reversed(loops):
                 _start_fresh(op)
