@@ -24,6 +24,7 @@ from typing import Any
 
 from numba_mlir import mlir
 from numba_mlir.passes.effects import Access, Effects, summarise
+from numba_mlir.passes.legality import Loop
 from numba_mlir.passes.motion import obstacle_to
 from numba_mlir.passes.provenance import Provenance
 from numba_mlir.passes.shapes import broadcast_axis, sizes_of_axis, tested_size
@@ -102,10 +103,12 @@ class _Producer:
             return None
         if made.block != loop.block or list(store.operands)[2:] != list(block.arguments):
             return None
-        starts, steps = _starts_and_steps(loop)
+        producer = cls(loop, store, cost)
+        counted = Loop(loop, producer.effects)
+        starts, steps = counted.lower, counted.steps
         if any(constant_int(v) != 0 for v in starts) or any(constant_int(v) != 1 for v in steps):
             return None
-        return cls(loop, store, cost)
+        return producer
 
     def inline(self) -> list[Inlined]:
         """Into all loops that read the array, or nowhere."""
@@ -246,12 +249,6 @@ def _cost(body: list[Any]) -> int | None:
         elif op.name not in _FREE:
             return None
     return cost
-
-
-def _starts_and_steps(loop: Any) -> tuple[list[Any], list[Any]]:
-    rank = len(loop.regions[0].blocks[0].arguments)
-    operands = list(loop.operands)
-    return operands[:rank], operands[2 * rank : 3 * rank]
 
 
 def _numba_type(array: Any) -> Any | None:

@@ -258,10 +258,12 @@ def jit(*args: Any, **options: Any) -> Any:
     """`numba.jit` with our passes; takes everything it takes, and:
 
     ``mlir_fusion``, ``mlir_broadcast``, ``mlir_tiling``, ``mlir_gpu``, ``mlir_codegen``
-        The passes.  None given: the whole pipeline.  One or more switched on: those and
+        The passes.  None given: the whole pipeline (without tiling).  One or more on: those and
         no other.  One switched off: the whole pipeline without it.
     ``mlir_strict``
         A function or loop that cannot be imported is an error at its line.
+    ``mlir_precise``
+        Scalar versions of exp, sin and the like instead of vector ones.
     ``mlir_check``
         The first call of each signature is compared with plain Numba on copies of the
         arguments; a difference raises CheckError.
