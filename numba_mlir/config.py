@@ -4,6 +4,7 @@
 ``NUMBA_MLIR_PRINT_AFTER``      names of passes, or ``all``: print the module after them
 ``NUMBA_MLIR_DUMP_DIR``         folder that gets one file for each stage of each function
 ``NUMBA_MLIR_ROUNDTRIP_EACH``   1: import and export around every single pass
+``NUMBA_MLIR_MEMORY_KEPT``      MiB of large arrays' memory that are kept for the next ones
 ==============================  ====================================================
 """
 
@@ -17,7 +18,8 @@ from numba_mlir.errors import InvalidFlagError
 PRINT_AFTER = "NUMBA_MLIR_PRINT_AFTER"
 DUMP_DIR = "NUMBA_MLIR_DUMP_DIR"
 ROUNDTRIP_EACH = "NUMBA_MLIR_ROUNDTRIP_EACH"
-VARIABLES = (PRINT_AFTER, DUMP_DIR, ROUNDTRIP_EACH)
+MEMORY_KEPT = "NUMBA_MLIR_MEMORY_KEPT"
+VARIABLES = (PRINT_AFTER, DUMP_DIR, ROUNDTRIP_EACH, MEMORY_KEPT)
 
 _SWITCH = {"": False, "0": False, "1": True}
 
@@ -44,3 +46,16 @@ def roundtrip_each() -> bool:
         return _SWITCH[value]
     except KeyError:
         raise InvalidFlagError(f"{ROUNDTRIP_EACH} must be 0 or 1, not {value!r}") from None
+
+
+def memory_kept() -> int:
+    """Most bytes of memory that are kept: a sixteenth of the machine's, at most 1 GiB.
+
+    Raises InvalidFlagError for anything but a number of MiB.
+    """
+    value = os.environ.get(MEMORY_KEPT, "")
+    if not value:
+        return min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 16, 1 << 30)
+    if not value.isdecimal():
+        raise InvalidFlagError(f"{MEMORY_KEPT} must be a number of MiB, not {value!r}")
+    return int(value) << 20

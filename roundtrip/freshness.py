@@ -2,14 +2,13 @@
 
 Such an array is made by one call of ``np.empty`` or the like, and every statement that reads
 its variable only looks at elements, sizes, or gives it to the caller.  Code may then assume
-that no other array shares its memory, and its pages may be prepared before they are touched.
+that no other array shares its memory.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,42 +17,46 @@ from numba.parfors.parfor import Parfor
 
 from numba_mlir.converters.operands import names_read
 
-#: functions that return an array of their own; the first two leave its memory untouched
-_UNTOUCHED = (np.empty, np.empty_like)
-_MAKERS = (*_UNTOUCHED, np.zeros, np.zeros_like, np.ones, np.ones_like, np.full, np.full_like)
+#: functions that return an array of their own
+_MAKERS = (np.empty, np.empty_like, np.zeros, np.zeros_like, np.ones, np.ones_like, np.full,
+           np.full_like)  # fmt: skip
 _METADATA = frozenset({"shape", "strides", "ndim", "size", "itemsize", "nbytes", "dtype"})
 
 
-@dataclass(frozen=True)
-class Fresh:
-    """Names of variables: ``alone`` in their memory, and of those the ``untouched``."""
-
-    alone: frozenset[str]
-    untouched: frozenset[str]
-
-
-def find(func_ir: Any, typemap: Any) -> Fresh:
-    """The fresh arrays of a typed function, Parfors included."""
+def find(func_ir: Any, typemap: Any) -> frozenset[str]:
+    """Names of variables that are alone in their memory, in a typed function with Parfors."""
     statements = list(_statements(func_ir.blocks.values()))
-    definitions = Counter(s.target.name for s in statements if isinstance(s, ir.Assign))
-    single = {
-        s.target.name: s.value
-        for s in statements
-        if isinstance(s, ir.Assign) and definitions[s.target.name] == 1
+    definitions = _definitions(statements)
+    single = _single(statements, definitions)
+    makers = {
+        name
+        for name, value in single.items()
+        if isinstance(typemap.get(name), types.Array)
+        and any(callee(single, value) is one for one in _MAKERS)
     }
-    makers = {}
-    for name, value in single.items():
-        if isinstance(typemap.get(name), types.Array):
-            function = _callee(single, value)
-            if any(function is one for one in _MAKERS):
-                makers[name] = function
     uses = defaultdict(list)
     for stmt in statements:
         for name in names_read(stmt):
             uses[name].append(stmt)
-    alone = {name for name in makers if _is_alone(name, uses, typemap, definitions)}
-    untouched = {name for name in alone if any(makers[name] is one for one in _UNTOUCHED)}
-    return Fresh(frozenset(alone), frozenset(untouched))
+    return frozenset(name for name in makers if _is_alone(name, uses, typemap, definitions))
+
+
+def single_definitions(func_ir: Any) -> dict[str, Any]:
+    """What is assigned to the variables that are assigned once, Parfors included."""
+    statements = list(_statements(func_ir.blocks.values()))
+    return _single(statements, _definitions(statements))
+
+
+def _definitions(statements: list[Any]) -> Counter[str]:
+    return Counter(s.target.name for s in statements if isinstance(s, ir.Assign))
+
+
+def _single(statements: list[Any], definitions: Counter[str]) -> dict[str, Any]:
+    return {
+        s.target.name: s.value
+        for s in statements
+        if isinstance(s, ir.Assign) and definitions[s.target.name] == 1
+    }
 
 
 def _statements(blocks: Iterable[Any]) -> Iterator[Any]:
@@ -66,7 +69,7 @@ def _statements(blocks: Iterable[Any]) -> Iterator[Any]:
                 yield stmt
 
 
-def _callee(single: dict[str, Any], value: Any) -> Any:
+def callee(single: dict[str, Any], value: Any) -> Any:
     """The Python function that an expression calls; None where it is not known."""
     if not isinstance(value, ir.Expr) or value.op != "call":
         return None

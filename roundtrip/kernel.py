@@ -20,7 +20,7 @@ from numba_mlir.passes import libm, to_llvm
 from numba_mlir.passes.cost import iteration_cost
 from numba_mlir.passes.lanes import Vectors
 from numba_mlir.passes.values import nested
-from numba_mlir.roundtrip import launch, pages, vectormath
+from numba_mlir.roundtrip import launch, vectormath
 from numba_mlir.roundtrip.kernel_import import Kernel
 from numba_mlir.roundtrip.llvm_text import readable
 
@@ -49,7 +49,6 @@ class CompiledKernel:
     uses_vectors: bool
     callbacks: tuple[Any, ...]
     fails: bool
-    untouched: frozenset[str]
 
     def __call__(self, lowerer: Any, parfor: Any) -> None:
         """Emit the loop into the function that ``lowerer`` is at (``Parfor.lowerer``)."""
@@ -97,8 +96,6 @@ class CompiledKernel:
         for name, kind in self.captured:
             value = _load(lowerer, name, kind)
             arguments += bare.send(context, builder, kind, value)
-            if name in self.untouched:
-                pages.advise(context, builder, kind, value)
         for nest in parfor.loop_nests:
             arguments += [_word(lowerer, bound) for bound in (nest.start, nest.stop)]
         cells = []
@@ -172,7 +169,6 @@ def compile_kernel(kernel: Kernel, name: str, options: Options) -> CompiledKerne
         "@_ZGV" in with_vectors,
         kernel.callbacks,
         kernel.fails,
-        kernel.untouched,
     )
 
 

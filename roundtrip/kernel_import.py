@@ -67,8 +67,6 @@ class Kernel:
     #: functions of Numba's that the kernel calls
     callbacks: tuple[Callback | Raiser, ...] = ()
     fails: bool = False
-    #: captured arrays that it writes first of all
-    untouched: frozenset[str] = frozenset()
 
 
 class KernelImporter:
@@ -117,7 +115,7 @@ class _Import:
         self._frame.typingctx = state.typingctx
         self._frame.checks_divisions = state.flags.error_model == "python"
 
-    def run(self, fresh: freshness.Fresh) -> Kernel:
+    def run(self, fresh: frozenset[str]) -> Kernel:
         frame, parfor = self._frame, self._parfor
         module = mlir.ir.Module.create()
         read = self._read_from_outside()
@@ -145,8 +143,7 @@ class _Import:
             self._combiners(loop.operation, native)
         kernel = Kernel(module, parfor, tuple(known), rank, found)
         self._call_back(kernel)
-        kernel.untouched = fresh.untouched & frame.accesses.written(parfor)
-        self._mark_alone(kernel, fresh.alone)
+        self._mark_alone(kernel, fresh)
         return kernel
 
     def _mark_alone(self, kernel: Kernel, alone: frozenset[str]) -> None:

@@ -22,12 +22,13 @@ from numba.core.typed_passes import (
 from numba.core.untyped_passes import InlineInlinables
 
 from numba_mlir.passes.base import MLIRPass
-from numba_mlir.roundtrip import device
+from numba_mlir.roundtrip import block_cache, device
 from numba_mlir.roundtrip.adapter import RoundTrip, pass_class, switch_off_numba_fusion
 from numba_mlir.roundtrip.arrays_adapter import array_pass_class
 from numba_mlir.roundtrip.codegen import codegen_class
 from numba_mlir.roundtrip.device_inline import DeviceInline
 from numba_mlir.roundtrip.flags import Selection, TileSizes, select
+from numba_mlir.roundtrip.fresh_memory import FreshMemory
 
 
 def _broadcast(value: bool, versions: bool = True, products: bool = False) -> MLIRPass:
@@ -137,6 +138,9 @@ def add_passes(pm: PassManager, state: Any, selection: Selection) -> None:
         # reduction variables of Parfors are not known yet.
         made = codegen_class(selection.strict, selection.precise)
         pm.add_pass_after(made, ParforPreLoweringPass)
+    if selection.value("codegen") and place is None and block_cache.AVAILABLE:
+        # Behind Codegen, which looks for np.empty; Numba's legalisation counts references later.
+        pm.add_pass_after(FreshMemory, NoPythonSupportedFeatureValidation)
     if _has(pm, ParforFusionPass) and selection.value("fusion"):
         # Numba's own pass would fuse first, by rules of its own, and hide loops from ours.
         switch_off_numba_fusion(state)

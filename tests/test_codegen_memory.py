@@ -1,4 +1,4 @@
-"""What the compiled loops may assume about memory, and large pages for fresh arrays."""
+"""What the compiled loops may assume about memory."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_arguments_may_overlap() -> None:
 def test_arrays_that_something_else_reaches_are_not_fresh(
     function: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found: list[freshness.Fresh] = []
+    found: list[frozenset[str]] = []
     original = freshness.find
     monkeypatch.setattr(freshness, "find", lambda *args: found.append(original(*args)) or found[-1])
     compiled = codegen(function)
@@ -91,13 +91,4 @@ def test_arrays_that_something_else_reaches_are_not_fresh(
         compiled(a, b)
     else:
         same(compiled(a, b), function(a, b))
-    assert [name for fresh in found for name in fresh.alone if not name.startswith("$")] == []
-
-
-def test_pages_are_prepared_for_large_fresh_arrays() -> None:
-    compiled = codegen(into_fresh)
-    for size in (1, 1 << 19, (1 << 19) + 1, 3 << 20):
-        a, b = np.random.rand(size), np.ones(size)
-        np.testing.assert_array_equal(compiled(a, b), a + 1)
-    (text,) = compiled.inspect_llvm().values()
-    assert "madvise" in text
+    assert [name for fresh in found for name in fresh if not name.startswith("$")] == []
