@@ -59,6 +59,10 @@ class Backend(Protocol):
         """A new C ordered array beside ``like``: same library, device and queue or stream."""
         ...
 
+    def order(self, array: Any) -> Any:
+        """What names the queue or stream of an array, of the device that it is on."""
+        ...
+
     def view(
         self, owner: Any, address: int, shape: Sequence[int], strides: Sequence[int], dtype: Any
     ) -> Any:
@@ -83,6 +87,11 @@ class Backend(Protocol):
 
     def read(self, owner: Any, address: int, size: int) -> bytes:
         """Bytes from the device's memory, after everything that was submitted before."""
+        ...
+
+    def landing(self, owner: Any, number: int) -> int:
+        """The address of place ``number`` of this thread, of 16 bytes, which kernels store to
+        and `read` reads without a copy.  Raises DeviceError where there is none."""
         ...
 
     def write(self, owner: Any, address: int, data: bytes) -> None:

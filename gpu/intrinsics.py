@@ -11,9 +11,9 @@ from typing import Any
 from llvmlite import ir as llvm
 from numba.core import cgutils, types
 from numba.core.extending import intrinsic
-from numba.core.imputils import impl_ret_new_ref
+from numba.core.imputils import impl_ret_borrowed, impl_ret_new_ref
 from numba.core.typing import signature
-from numba.np.arrayobj import make_array
+from numba.np.arrayobj import make_array, populate_array
 
 from numba_mlir.gpu.kernel import Kernel
 from numba_mlir.gpu.native import Python, dtype_code
@@ -36,7 +36,7 @@ def _with_python(context: Any, builder: Any) -> Iterator[Python]:
     """Code that holds the GIL."""
     api = context.get_python_api(builder)
     state = api.gil_ensure()
-    yield Python(context, builder, api)
+    yield Python(context, builder, api, context.get_env_manager(builder))
     api.gil_release(state)
 
 
@@ -80,8 +80,7 @@ def _launch(kernel: Kernel, context: Any, builder: Any, sig: Any, args: Any) -> 
     arguments = _packed(builder, values, by_value=kernel.place.backend == "sycl")
     geometry = cgutils.unpack_tuple(builder, args[0], 5)
     with _with_python(context, builder) as python:
-        manager = context.get_env_manager(builder)
-        function = manager.read_const(manager.add_const(kernel))
+        function = python.object(kernel)
         operands = [
             python.owner(first),
             python.address(arguments),
@@ -124,8 +123,12 @@ def _packed(builder: Any, values: Sequence[Any], by_value: bool) -> Any:
 
 # -- arrays ----------------------------------------------------------------------------
 @functools.cache
-def allocator(dtype: Any) -> Any:
-    """An intrinsic ``allocate(like, sizes)``: a C ordered array on the device of ``like``."""
+def allocator(dtype: Any, scratch: int | None = None) -> Any:
+    """An intrinsic ``allocate(like, sizes)``: a C ordered array on the device of ``like``.
+
+    ``scratch``: the array of this number that the thread keeps for such use, see
+    `numba_mlir.gpu.runtime.scratch`.
+    """
 
     def allocate(typingctx: Any, like: Any, sizes: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -133,8 +136,11 @@ def allocator(dtype: Any) -> Any:
             numbers = cgutils.unpack_tuple(builder, args[1], len(sig.args[1]))
             with _with_python(context, builder) as python:
                 operands = [python.owner(like_array), python.constant(dtype_code(dtype))]
+                if scratch is not None:
+                    operands.append(python.constant(scratch))
                 operands += [python.number(number) for number in numbers]
-                value, failed = _made(python, "empty", operands, sig.return_type)
+                name = "empty" if scratch is None else "scratch"
+                value, failed = _made(python, name, operands, sig.return_type)
             _raise_if(context, builder, failed)
             return value
 
@@ -142,6 +148,37 @@ def allocator(dtype: Any) -> Any:
         return signature(made, like, sizes), codegen
 
     return _made_here(intrinsic(allocate))
+
+
+@functools.cache
+def landing(number: int) -> Any:
+    """An intrinsic ``landing(array)``: place ``number`` of this thread for one element, where
+    the host reads what kernels in the order of ``array`` stored."""
+
+    def land(typingctx: Any, array: Any) -> Any:
+        made = types.Array(array.dtype, 1, "C")
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            native = make_array(sig.args[0])(context, builder, args[0])
+            with _with_python(context, builder) as python:
+                operands = [python.owner(native), python.constant(number)]
+                obj = python.call("landing", operands)
+                address, failed = _number(python, obj, types.uint64)
+            _raise_if(context, builder, failed)
+            result = make_array(made)(context, builder)
+            populate_array(
+                result,
+                data=builder.inttoptr(address, result.data.type),
+                shape=[_I64(1)],
+                strides=[native.itemsize],
+                itemsize=native.itemsize,
+                meminfo=native.meminfo,
+            )
+            return impl_ret_borrowed(context, builder, made, result._getvalue())
+
+        return signature(made, array), codegen
+
+    return _made_here(intrinsic(land))
 
 
 @_made_here

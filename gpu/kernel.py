@@ -25,6 +25,7 @@ class Kernel:
     kinds: tuple[str, ...]
     where: str = ""
     loaded: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    _launch: Any = field(default=None, repr=False, compare=False)
 
     @property
     def digest(self) -> str:
@@ -33,9 +34,9 @@ class Kernel:
     def __call__(self, owner: Any, arguments: int, *geometry: int) -> None:
         """Called by compiled code: blocks along x, y and z, and threads along x and y."""
         columns, rows, layers, width, height = geometry
-        backend(self.place.backend).launch(
-            self, owner, arguments, (columns, rows, layers), (width, height)
-        )
+        if self._launch is None:
+            self._launch = backend(self.place.backend).launch
+        self._launch(self, owner, arguments, (columns, rows, layers), (width, height))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "loaded": {}}
+        return {**self.__dict__, "loaded": {}, "_launch": None}

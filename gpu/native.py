@@ -18,9 +18,9 @@ from numba.core.pythonapi import NativeValue, box, unbox
 from numba.np import numpy_support
 from numba.np.arrayobj import make_array, populate_array
 
+from numba_mlir.gpu import runtime
 from numba_mlir.gpu.places import DeviceArray
 
-_RUNTIME = "numba_mlir.gpu.runtime"
 _I64 = llvm.IntType(64)
 
 
@@ -47,17 +47,27 @@ def dtype_code(dtype: Any) -> int:
 class Python:
     """Calls of this project's run-time functions from compiled code, the GIL being held."""
 
-    def __init__(self, context: Any, builder: Any, api: Any = None) -> None:
+    def __init__(self, context: Any, builder: Any, api: Any, manager: Any = None) -> None:
         self.context, self.builder = context, builder
-        self.api = api or context.get_python_api(builder)
+        self.api, self.manager = api, manager
+
+    def object(self, what: Any) -> Any:
+        """A borrowed reference to an object that compiled code keeps, and is pickled with."""
+        return self.manager.read_const(self.manager.add_const(what))
 
     def call(self, name: str, args: Sequence[Any]) -> Any:
         """A new reference to the result, or NULL; steals ``args``."""
-        name_of = self.context.insert_const_string(self.builder.module, _RUNTIME)
-        module = self.api.import_module(name_of)
-        function = self.api.object_getattr_string(module, name)
-        result = self.api.call_function_objargs(function, args)
-        for one in (module, function, *args):
+        if self.manager is not None:
+            result = self.api.call_function_objargs(self.object(getattr(runtime, name)), args)
+        else:  # arguments are taken before compiled code has its objects
+            module = self.api.import_module(
+                self.context.insert_const_string(self.builder.module, runtime.__name__)
+            )
+            function = self.api.object_getattr_string(module, name)
+            result = self.api.call_function_objargs(function, args)
+            self.api.decref(function)
+            self.api.decref(module)
+        for one in args:
             self.api.decref(one)
         return result
 
@@ -126,7 +136,7 @@ def _unbox(typ: Any, obj: Any, c: Any) -> NativeValue:
 
 @box(DeviceArray)
 def _box(typ: Any, value: Any, c: Any) -> Any:
-    python = Python(c.context, c.builder, c.pyapi)
+    python = Python(c.context, c.builder, c.pyapi, c.env_manager)
     array = make_array(typ.host)(c.context, c.builder, value)
     result = python.call("rebuild", python.describe(typ.host, array))
     c.context.nrt.decref(c.builder, typ.host, value)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from numba_mlir.gpu.backend import INTERFACES, backend_of
+from numba_mlir.gpu.backend import backend_of
 from numba_mlir.gpu.places import DeviceArray
 
-#: classes that have no interface of a device
-_OTHERS: set[type] = set()
+#: class -> what gives the type of an object of it; asked at every call, and so kept
+_KNOWN: dict[type, Callable[[Any], DeviceArray | None]] = {}
 
 
 def device_type(value: Any) -> DeviceArray | None:
@@ -16,11 +17,12 @@ def device_type(value: Any) -> DeviceArray | None:
 
     Raises MissingBackendError when the packages that its library's device needs are missing.
     """
-    kind = type(value)
-    if kind in _OTHERS:
-        return None
-    if not any(hasattr(kind, interface) for interface in INTERFACES):
-        _OTHERS.add(kind)
-        return None
-    found = backend_of(value)
-    return None if found is None else found.type_of(value)
+    found = _KNOWN.get(type(value))
+    if found is None:
+        back = backend_of(value)
+        found = _KNOWN[type(value)] = _not_on_a_device if back is None else back.type_of
+    return found(value)
+
+
+def _not_on_a_device(value: Any) -> None:
+    return None

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,10 @@ import numpy as np
 from numba_mlir.errors import DeviceError
 from numba_mlir.gpu.backend import Backend, Facts, backend_of
 
+#: elements of a scratch array at least
+_SCRATCH = 4096
+#: scratch arrays of a thread
+_KEPT = threading.local()
 #: class of arrays -> its back end
 _KNOWN: dict[type, Backend] = {}
 
@@ -36,6 +41,32 @@ def empty(like: Any, dtype: int, *shape: int) -> Any:
     if any(size < 0 for size in shape):
         raise ValueError("negative dimensions are not allowed")
     return _backend(like).empty(like, shape, np.dtype(chr(dtype)))
+
+
+def scratch(like: Any, dtype: int, number: int, size: int) -> Any:
+    """An array of at least ``size`` elements that belongs to this thread and the queue or
+    stream of ``like``.
+
+    It is for results that are read before the next one is asked for; work of one queue or
+    stream follows each other, and other threads have their own.  Those with a negative
+    ``number`` are all 0 at first.
+    """
+    known: dict[Any, Any] = _KEPT.__dict__
+    back = _backend(like)
+    key = (back.order(like), type(like), dtype, number)
+    found = known.get(key)
+    if found is None or found[0] < size:
+        size, kind = max(size, _SCRATCH), np.dtype(chr(dtype))
+        made = back.empty(like, (size,), kind)
+        if number < 0:
+            back.write(made, back.facts(made)[0], bytes(size * kind.itemsize))
+        found = known[key] = (size, made)
+    return found[1]
+
+
+def landing(owner: Any, number: int) -> int:
+    """The address of place ``number`` of this thread for one element that the host reads."""
+    return _backend(owner).landing(owner, number)
 
 
 def rebuild(owner: Any, address: int, dtype: int, *sizes_and_strides: int) -> Any:

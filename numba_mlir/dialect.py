@@ -17,6 +17,7 @@
 ``numba.broadcast_into``  shapes that must be broadcast to the last one, else ValueError
 ``numba.undef``           a variable that is not assigned on this path
 ``numba.device_alloc``    an uninitialised array on the device of another one
+``numba.device_landing``  one element beside an array on a device, where the host reads it
 ``numba.device_load``     one element of an array on a device, copied to the host
 ``numba.device_store``    one element of an array on a device, copied from the host
 ========================  ==========================================================
@@ -78,6 +79,8 @@ def _dialect() -> Any:
     places = {"array": one, "indices": variadic}
     alloc = {"made": ext.Result[AnyType], "like": one, "sizes": variadic}
     _declare(NumbaDialect, "device_alloc", alloc, pure=False)
+    landing = {"made": ext.Result[AnyType], "array": one}
+    _declare(NumbaDialect, "device_landing", landing, pure=False)
     _declare(NumbaDialect, "device_load", {"value": ext.Result[AnyType], **places}, pure=False)
     _declare(NumbaDialect, "device_store", {"value": one, **places}, pure=False)
     return NumbaDialect

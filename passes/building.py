@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from numba_mlir import mlir
@@ -31,6 +32,26 @@ def for_loop(
     with ir.InsertionPoint(block):
         ir.Operation.create("scf.yield", operands=list(body(*block.arguments)))
     return list(made.results)
+
+
+@contextlib.contextmanager
+def only(condition: Any) -> Iterator[None]:
+    """What is built inside stands in ``scf.if condition``."""
+    ir = mlir.ir
+    branch = ir.Operation.create("scf.if", operands=[condition], regions=2)
+    with ir.InsertionPoint(branch.regions[0].blocks.append()):
+        yield
+        ir.Operation.create("scf.yield")
+
+
+def choice(condition: Any, kind: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
+    """``scf.if`` with a result of type ``kind``, which ``yes`` or ``no`` builds."""
+    ir = mlir.ir
+    branch = ir.Operation.create("scf.if", [kind], [condition], regions=2)
+    for region, build in zip(branch.regions, (yes, no), strict=True):
+        with ir.InsertionPoint(region.blocks.append()):
+            ir.Operation.create("scf.yield", operands=[build()])
+    return branch.results[0]
 
 
 def parallel_loop(bounds: tuple[Any, Any, Any], body: Callable[[Any], None]) -> Any:

@@ -9,36 +9,36 @@ from dataclasses import dataclass
 from typing import Any
 
 from numba_mlir import mlir
-from numba_mlir.passes import building, gpu_rows
+from numba_mlir.passes import gpu_registers, gpu_rows
 from numba_mlir.passes.gpu_body import legalize
 from numba_mlir.passes.gpu_loops import (
     Refused,
     Threads,
     body_of,
-    combined,
     copied,
     once,
-    over_threads,
     place_body,
     segments,
     several,
-    several_together,
 )
 from numba_mlir.passes.gpu_reduce import (
     BLOCK,
-    from_stored,
-    start_value,
-    store_by_first,
-    tree,
+    Block,
     truth,
 )
 from numba_mlir.passes.provenance import Provenance
 from numba_mlir.passes.values import defined_inside, definition, is_memref, nested, owner
 
-#: attribute of kernels whose arrays share no memory that changes
+#: attribute of kernels whose arrays share no memory that changes: how many of the arguments,
+#: the first ones, this is about
 APART = "numba.apart"
-#: elements that a thread of a reduction loads before it combines them
+#: attribute of kernels: threads of a block at most
+THREADS = "numba.threads"
+#: indices that a thread of an element-wise kernel has where their loads can be together
 _TOGETHER = 4
+#: the same for rows of two indices, neighbours of which are in one another's stencil, and how
+#: many operations their body has at most
+_ROWS_TOGETHER, _SHORT = 8, 50
 #: numeric address space of arrays, the same in NVPTX and SPIR-V (OpenCL)
 GLOBAL = 1
 
@@ -135,10 +135,16 @@ def device_memref(type_: Any) -> Any:
     return ir.MemRefType.get(list(type_.shape), element, type_.layout, space)
 
 
+def _arguments(type_: Any) -> int:
+    """How many arguments of a compiled kernel a parameter is: of a memref its two pointers,
+    the offset, sizes and strides."""
+    return 3 + 2 * type_.rank if isinstance(type_, mlir.ir.MemRefType) else 1
+
+
 # -- kernels ---------------------------------------------------------------------------
 def elementwise(loop: Any, module: Any, name: str) -> Launch:
     """The kernel of a loop without reductions; its operands are made at the insertion point."""
-    builder = _Builder(module, name, _outside(loop))
+    builder = KernelBuilder(module, name, outside_of(loop))
     builder.mark_apart(loop)
     with builder.inside():
         count = bodies(loop)
@@ -157,9 +163,10 @@ def elementwise(loop: Any, module: Any, name: str) -> Launch:
 def bodies(loop: Any) -> int:
     """How many indices a thread of an element-wise kernel has: several where the body is
     straight, and none of its stores changes what another one loads."""
-    straight = not any(len(op.regions) for op in body_of(loop)[1])
-    few = len(segments(loop)[0]) <= 2
-    return _TOGETHER if straight and few and stores_apart(loop) else 1
+    body, rank = body_of(loop)[1], len(segments(loop)[0])
+    if rank > 2 or any(len(op.regions) for op in body) or not stores_apart(loop):
+        return 1
+    return _TOGETHER if rank == 1 or len(body) > _SHORT else _ROWS_TOGETHER
 
 
 def stores_apart(loop: Any) -> bool:
@@ -176,87 +183,56 @@ def stores_apart(loop: Any) -> bool:
     )
 
 
-def rows(loop: Any, module: Any, name: str) -> Launch:
+def rows(loop: Any, module: Any, name: str, subgroup: int = 0) -> Launch:
     """The kernel of a loop over rows, for which `gpu_rows.applies`: a block for each row."""
-    builder = _Builder(module, name, _outside(loop))
+    builder = KernelBuilder(module, name, outside_of(loop))
     builder.mark_apart(loop)
     with builder.inside():
-        gpu_rows.over_blocks(builder.loop(loop), module, name)
+        block = Block(module, Threads.here(), subgroup)
+        share = functools.partial(gpu_rows.in_turns, block)
+        gpu_rows.over_blocks(builder.loop(loop), name, share)
     return builder.launch
 
 
-def first_stage(loop: Any, module: Any, name: str, partials: Sequence[Any]) -> Launch:
-    """The first stage of reductions: one value a block into each of ``partials``."""
-    arith = mlir.arith
-    builder = _Builder(module, name, [*_outside(loop), *partials])
+def kept_rows(loop: Any, module: Any, name: str, subgroup: int = 0) -> Launch:
+    """The kernel of a loop over rows for which `gpu_registers.elements` is not 0: a block
+    of as many threads as a row needs, which keep it in registers."""
+    builder = KernelBuilder(module, name, outside_of(loop), gpu_registers.WIDE)
     builder.mark_apart(loop)
     with builder.inside():
-        copies = [builder.loop(loop) for _ in range(_TOGETHER + 1)]
-        copy = copies[0]
-        lower, upper, _, initial = segments(copy)
-        combiners = [region.blocks[0] for region in body_of(copy)[2].regions]
-        start = [start_value(c, i) for c, i in zip(combiners, initial, strict=True)]
         threads = Threads.here()
-        if len(lower) == 1 and not any(op.name == "memref.store" for op in nested(copy)):
-            bounds = (arith.addi(lower[0], threads.x), upper[0], threads.x_count)
-            points = [place_body(one) for one in copies]
-            results = several_together(bounds, start, points[1:], points[0])
-        else:
-            results = over_threads(threads, lower, upper, start, place_body(copy))
-        for number, (value, combiner) in enumerate(zip(results, combiners, strict=True)):
-            combine = functools.partial(combined, combiner)
-            total = tree(module, f"{name}_buffer{number}", threads, value, combine)
-            target = builder.values[partials[number]]
-            store_by_first(threads, total, target, threads.block)
-        for one in copies:
-            one.erase()
+        block = Block(module, threads, subgroup, gpu_registers.WIDE, threads.width)
+        gpu_registers.over_blocks(builder.loop(loop), block, name)
     return builder.launch
 
 
-def second_stage(loop: Any, module: Any, name: str, partials: Sequence[Any], count: Any) -> Launch:
-    """One block: combines the first ``count`` of ``partials`` and the loop's initial values,
-    and leaves each result in the first place of its array."""
-    initial = segments(loop)[3]
-    reduce = body_of(loop)[2]
-    outside = [v for v in (*partials, count, *initial) if not is_constant(v)]
-    builder = _Builder(module, name, list(dict.fromkeys(outside)))
-    with builder.inside():
-        threads, known = Threads.here(), builder.known(reduce, regions_only=True)
-        for number, region in enumerate(reduce.regions):
-            combine = functools.partial(combined, region.blocks[0], outside=known)
-            source, before = builder.value(partials[number]), builder.value(initial[number])
-
-            def at(iv: Any, old: Any, source: Any = source, combine: Any = combine) -> list[Any]:
-                return [combine(old, from_stored(mlir.memref.load(source, [iv]), old.type))]
-
-            bounds = (threads.in_block, builder.value(count), building.index(BLOCK))
-            start = start_value(region.blocks[0], before)
-            (value,) = building.for_loop(bounds, at, [start])
-            total = tree(module, f"{name}_buffer{number}", threads, value, combine)
-            store_by_first(threads, combine(before, total), source, building.index(0))
-    return builder.launch
-
-
-def _outside(loop: Any) -> list[Any]:
+def outside_of(loop: Any) -> list[Any]:
     return [value for value in captured(loop) if not is_constant(value)]
 
 
-class _Builder:
+class KernelBuilder:
     """A kernel under construction; ``values`` has what stands inside for each captured value."""
 
-    def __init__(self, module: Any, name: str, outside: Sequence[Any]) -> None:
+    def __init__(
+        self, module: Any, name: str, outside: Sequence[Any], threads: int = BLOCK
+    ) -> None:
         self._parameters = {value: parameter(value) for value in outside}
         ir = mlir.ir
         inputs = [kind for one in self._parameters.values() for kind in one.types]
         with ir.InsertionPoint(module.regions[0].blocks[0]):
             self._function = mlir.gpu.GPUFuncOp(ir.FunctionType.get(inputs, []), name, kernel=True)
+        size = ir.IntegerAttr.get(ir.IntegerType.get_signless(32), threads)
+        self._function.operation.attributes[THREADS] = size
         self.values: dict[Any, Any] = {}
         self.launch = Launch(name, tuple(v for one in self._parameters.values() for v in one.host))
 
     def mark_apart(self, loop: Any) -> None:
         """Tell the compiler of the kernel where its arrays share no memory that changes."""
         if stores_apart(loop):
-            self._function.operation.attributes[APART] = mlir.ir.UnitAttr.get()
+            mine = [self._parameters[value] for value in outside_of(loop)]
+            count = sum(_arguments(kind) for one in mine for kind in one.types)
+            word = mlir.ir.IntegerType.get_signless(64)
+            self._function.operation.attributes[APART] = mlir.ir.IntegerAttr.get(word, count)
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:

@@ -123,7 +123,8 @@ def unravel(number: Any, sizes: Sequence[Any]) -> list[Any]:
 @dataclass(frozen=True)
 class Threads:
     """Where a thread stands: its number along x and y in the grid and how many there are (in
-    grids of one layer), its number in the block, and the block's number in the grid."""
+    grids of one layer), its number in the block, the block's number in the grid, and the
+    width of blocks."""
 
     x: Any
     y: Any
@@ -131,6 +132,7 @@ class Threads:
     y_count: Any
     in_block: Any
     block: Any
+    width: Any
 
     @classmethod
     def here(cls) -> Threads:
@@ -149,6 +151,7 @@ class Threads:
             y_count=mul(rows, height),
             in_block=add(mul(ty, width), tx),
             block=add(mul(by, columns), bx),
+            width=width,
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from numba_mlir import mlir
 from numba_mlir.passes import gpu_complex
-from numba_mlir.passes.gpu_kernel import APART
+from numba_mlir.passes.gpu_kernel import APART, THREADS
 from numba_mlir.passes.gpu_loops import Refused
 from numba_mlir.passes.values import nested, operations
 
@@ -61,21 +61,34 @@ def to_llvm(kernels: Any, target: Target) -> str:
                 _check_no_structures(op)
             if op.name == "llvm.func" and APART in op.attributes:
                 _mark_pointers(op)
+            if op.name == "llvm.func" and THREADS in op.attributes:
+                _limit_threads(op, target)
         return str(mlir.llvm.translate_module_to_llvmir(plain.operation))
 
 
 def _mark_pointers(function: Any) -> None:
     """Pointers of a kernel whose arrays share no memory that changes are ``noalias``."""
     ir = mlir.ir
+    count = ir.IntegerAttr(function.attributes[APART]).value
     del function.attributes[APART]
     marked = ir.DictAttr.get({"llvm.noalias": ir.UnitAttr.get()})
     plain = ir.DictAttr.get({})
     function.attributes["arg_attrs"] = ir.ArrayAttr.get(
         [
-            marked if str(argument.type).startswith("!llvm.ptr") else plain
-            for argument in function.regions[0].blocks[0].arguments
+            marked if number < count and str(argument.type).startswith("!llvm.ptr") else plain
+            for number, argument in enumerate(function.regions[0].blocks[0].arguments)
         ]
     )
+
+
+def _limit_threads(function: Any, target: Target) -> None:
+    """How many threads a block has at most: a thread can have the others' registers."""
+    ir = mlir.ir
+    number = ir.IntegerAttr(function.attributes[THREADS]).value
+    del function.attributes[THREADS]
+    if target == "cuda":
+        texts = [ir.StringAttr.get(text) for text in ("nvvm.maxntid", str(number))]
+        function.attributes["passthrough"] = ir.ArrayAttr.get([ir.ArrayAttr.get(texts)])
 
 
 def _check_no_structures(op: Any) -> None:

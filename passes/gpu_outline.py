@@ -13,26 +13,26 @@ import re
 from typing import Any, ClassVar
 
 from numba_mlir import mlir
-from numba_mlir.passes import building, gpu_rows
+from numba_mlir.passes import building, gpu_registers, gpu_rows
 from numba_mlir.passes.base import MLIRPass, PassResult, Remark
 from numba_mlir.passes.gpu_kernel import (
     Launch,
     bodies,
     captured,
     elementwise,
-    first_stage,
+    kept_rows,
     rows,
-    second_stage,
 )
 from numba_mlir.passes.gpu_loops import Refused, extent, product, segments
 from numba_mlir.passes.gpu_reduce import BLOCK
+from numba_mlir.passes.gpu_stages import both_stages, first_stage, second_stage
 from numba_mlir.passes.values import is_memref, nested, operations
 
 #: symbol of the ``gpu.module`` with the kernels of a function
 KERNELS = "gpu_kernels"
 _MAX_X, _MAX_Y = 2**31 - 1, 65535
 #: threads of a block along x where there are several indices
-_WIDTH = 64
+_WIDTH = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +42,15 @@ class GpuOutline(MLIRPass):
     ``reductions_only``: leave the others, and the host's accesses, to a later run.
     ``reduction_blocks``: how many blocks of threads a reduction is cut into at most; the
     result of a floating-point sum depends on it, and on nothing else.
+    ``subgroup``: how many threads of the device can read each other's registers; 0: none.
+    ``last_block``: reductions are one kernel, of which the last block combines the others'.
     """
 
     name: ClassVar[str] = "gpu-outline"
     reductions_only: bool = False
     reduction_blocks: int = 2048
+    subgroup: int = 0
+    last_block: bool = False
 
     def run(self, module: Any) -> PassResult:
         with module.context:
@@ -108,42 +112,69 @@ class _Outliner:
             geometry = geometry.capped(self._pass.reduction_blocks)
             self._reduce(loop, name, geometry)
             over = _indices(len(lower))
-            what = f"offloaded: kernel {name} and a second stage, a reduction over {over}"
+            stages = "" if self._pass.last_block else " and a second stage"
+            what = f"offloaded: kernel {name}{stages}, a reduction over {over}"
         self._count += 1
         loop.erase()
         return what
 
     def _rows(self, loop: Any, name: str, geometry: _Geometry) -> None:
-        """Two kernels: a block for each row, and a thread for each where rows are short."""
-        ir, arith = mlir.ir, mlir.arith
-        kernels = self._module_of_kernels()
-        many = rows(loop, kernels, name)
-        single = elementwise(loop, kernels, f"{name}_short")
+        """Kernels for long rows, a block for each, and for short ones, a thread for each."""
+        arith, at_least = mlir.arith, mlir.arith.CmpIPredicate.sge
+        kernels, subgroup = self._module_of_kernels(), self._pass.subgroup
         lower, upper, _, _ = segments(loop)
         sizes = [extent(low, high) for low, high in zip(lower, upper, strict=True)]
-        one, long = building.index(1), building.index(gpu_rows.LONG)
-        blocks = _Geometry(_blocks(product(sizes), one, _MAX_X), one, building.index(BLOCK), one)
-        is_long = arith.cmpi(arith.CmpIPredicate.sge, gpu_rows.length(loop), long)
-        branch = ir.Operation.create("scf.if", operands=[is_long], regions=2)
-        for region, launch, shape in zip(
-            branch.regions, (many, single), (blocks, geometry), strict=True
-        ):
-            with ir.InsertionPoint(region.blocks.append()):
-                self._launch(launch, shape)
-                ir.Operation.create("scf.yield")
+        one, length = building.index(1), gpu_rows.length(loop)
+        count = product(sizes)
+        blocks = _blocks(count, one, _MAX_X)
+        many = rows(loop, kernels, name, subgroup)
+        is_long = arith.cmpi(at_least, length, building.index(gpu_rows.LONG))
+        choices = [(is_long, many, _Geometry(blocks, one, building.index(BLOCK), one))]
+        if each := gpu_registers.elements(loop):
+            kept = kept_rows(loop, kernels, f"{name}_kept", subgroup)
+            needed = arith.ceildivui(length, building.index(each))
+            width = _power_of_two(needed, gpu_registers.WIDE)
+            width = arith.maxui(width, building.index(gpu_registers.NARROW))
+            fits = arith.cmpi(at_least, length, building.index(gpu_registers.shortest(each)))
+            most = building.index(each * gpu_registers.WIDE)
+            fits = arith.andi(fits, arith.cmpi(at_least, most, length))
+            fits = arith.andi(fits, arith.cmpi(at_least, building.index(_MAX_X), count))
+            choices.insert(0, (fits, kept, _Geometry(blocks, one, width, one)))
+        self._choose(choices, (elementwise(loop, kernels, f"{name}_short"), geometry))
+
+    def _choose(self, choices: list[Any], last: tuple[Launch, _Geometry]) -> None:
+        """Launch the first of ``choices`` whose condition holds, or ``last``."""
+        ir = mlir.ir
+        if not choices:
+            self._launch(*last)
+            return
+        condition, launch, geometry = choices[0]
+        branch = ir.Operation.create("scf.if", operands=[condition], regions=2)
+        with ir.InsertionPoint(branch.regions[0].blocks.append()):
+            self._launch(launch, geometry)
+            ir.Operation.create("scf.yield")
+        with ir.InsertionPoint(branch.regions[1].blocks.append()):
+            self._choose(choices[1:], last)
+            ir.Operation.create("scf.yield")
 
     def _reduce(self, loop: Any, name: str, geometry: _Geometry) -> None:
         kernels, like = self._module_of_kernels(), self._some_array(loop)
         initial = segments(loop)[3]
         blocks = mlir.arith.muli(geometry.columns, geometry.rows)
-        partials = [device_alloc(like, [blocks], value.type) for value in initial]
-        self._launch(first_stage(loop, kernels, name, partials), geometry)
-        second = second_stage(loop, kernels, f"{name}_second", partials, blocks)
-        one = building.index(1)
-        self._launch(second, _Geometry(one, one, building.index(BLOCK), one))
+        partials = [scratch(like, blocks, value.type, n) for n, value in enumerate(initial)]
+        results, subgroup, one = partials, self._pass.subgroup, building.index(1)
+        if self._pass.last_block:
+            results = [_landing(partial, n) for n, partial in enumerate(partials)]
+            finished = scratch(like, one, mlir.ir.IntegerType.get_signless(32), -1)
+            launch = both_stages(loop, kernels, name, partials, results, finished, subgroup)
+            self._launch(launch, geometry)
+        else:
+            self._launch(first_stage(loop, kernels, name, partials, subgroup), geometry)
+            second = second_stage(loop, kernels, f"{name}_second", partials, blocks, subgroup)
+            self._launch(second, _Geometry(one, one, building.index(BLOCK), one))
         zero = building.index(0)
-        for old, partial in zip(list(loop.results), partials, strict=True):
-            old.replace_all_uses_with(device_load(partial, [zero], old.type))
+        for old, result in zip(list(loop.results), results, strict=True):
+            old.replace_all_uses_with(device_load(result, [zero], old.type))
 
     def _launch(self, launch: Launch, geometry: _Geometry) -> None:
         one = building.index(1)
@@ -236,12 +267,15 @@ class _Marker:
 
     def __init__(self, loop: Any) -> None:
         self._loop = loop
-        self._before = {op.operation for op in loop.block.operations}
+        self._before = len(self._in_front())
+
+    def _in_front(self) -> list[Any]:
+        block = operations(self._loop.block)
+        return block[: next(i for i, op in enumerate(block) if op == self._loop)]
 
     def rewind(self) -> None:
-        for op in reversed([op.operation for op in self._loop.block.operations]):
-            if op not in self._before:
-                op.erase()
+        for op in reversed(self._in_front()[self._before :]):
+            op.erase()
 
 
 # -- operations of the numba dialect -------------------------------------------------------
@@ -251,6 +285,25 @@ def device_alloc(like: Any, sizes: list[Any], element: Any, type_: Any = None) -
     dynamic = ir.ShapedType.get_dynamic_size()
     kind = type_ or ir.MemRefType.get([dynamic] * len(sizes), element)
     return ir.Operation.create("numba.device_alloc", [kind], [like, *sizes]).results[0]
+
+
+def scratch(like: Any, size: Any, element: Any, number: int) -> Any:
+    """As `device_alloc`, for an array that is used until its elements have been read and not
+    again: array ``number`` of those that are used at the same time.  One whose number is
+    negative is all 0 when it is made, and has to be so again afterwards."""
+    made = device_alloc(like, [size], element)
+    word = mlir.ir.IntegerType.get_signless(64)
+    made.owner.attributes["numba.scratch"] = mlir.ir.IntegerAttr.get(word, number)
+    return made
+
+
+def _landing(array: Any, number: int) -> Any:
+    """``numba.device_landing``: an array of one element where the host can read it at once."""
+    kind = mlir.ir.MemRefType.get([1], array.type.element_type)
+    word = mlir.ir.IntegerType.get_signless(64)
+    attributes = {"number": mlir.ir.IntegerAttr.get(word, number)}
+    made = mlir.ir.Operation.create("numba.device_landing", [kind], [array], attributes)
+    return made.results[0]
 
 
 def device_load(array: Any, indices: list[Any], type_: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from numba_mlir import mlir
@@ -12,7 +13,7 @@ from numba_mlir.passes.values import operations, owner
 
 #: numeric address space of a block's own memory, the same in NVPTX and SPIR-V (OpenCL)
 WORKGROUP = 3
-#: threads in a block, always; a power of two
+#: threads in a block, where nothing else is said; a power of two
 BLOCK = 256
 
 Combine = Callable[[Any, Any], Any]
@@ -68,45 +69,138 @@ def number(number: float, type_: Any) -> Any:
     return mlir.arith.constant(type_, int(number) if whole else float(number))
 
 
-def tree(module: Any, name: str, threads: Threads, value: Any, combine: Combine) -> Any:
-    """The block's values combined pairwise, always in one order; the result is the same in
-    all threads.  ``name`` is that of the buffer in workgroup memory."""
-    ir, arith, memref = mlir.ir, mlir.arith, mlir.memref
-    space = ir.IntegerAttr.get(ir.IntegerType.get_signless(64), WORKGROUP)
-    stored = as_stored(value)
-    type_ = ir.MemRefType.get([BLOCK], stored.type, None, space)
-    _buffer(module, name, type_)
-    buffer = memref.get_global(type_, name)
-    place = threads.in_block
-    memref.store(stored, buffer, [place])
-    barrier()
+@dataclass(frozen=True)
+class Block:
+    """The threads of a block, all of which combine values together.
 
-    def level(number: Any) -> list[Any]:
-        half = arith.shrui(building.index(BLOCK // 2), number)
-        with _only(arith.cmpi(arith.CmpIPredicate.ult, place, half)):
-            pair = [
-                from_stored(memref.load(buffer, [where]), value.type)
-                for where in (place, arith.addi(place, half))
-            ]
-            memref.store(as_stored(combine(*pair)), buffer, [place])
-            ir.Operation.create("scf.yield")
+    ``most`` is how many there can be, ``size`` how many there are (None: ``most``), a power
+    of two.  ``subgroup`` neighbours at a time can read each other's registers; 0: none can.
+    """
+
+    module: Any
+    threads: Threads
+    subgroup: int = 0
+    most: int = BLOCK
+    size: Any = None
+
+    def combined(self, name: str, value: Any, combine: Combine) -> Any:
+        """The threads' values combined pairwise, always in one order; the result is the same
+        in all threads.  ``name`` is that of the buffer in workgroup memory."""
+        whole = self._by_registers if self.subgroup else self._by_memory
+        return whole(name, value, combine)
+
+    def _threads(self) -> Any:
+        return building.index(self.most) if self.size is None else self.size
+
+    def _by_memory(self, name: str, value: Any, combine: Combine) -> Any:
+        arith, place = mlir.arith, self.threads.in_block
+        buffer = self._buffer(name, self.most, value)
+        _put(buffer, place, value)
         barrier()
-        return []
 
-    levels = building.index(BLOCK.bit_length() - 1)
-    building.for_loop((building.index(0), levels, building.index(1)), level)
-    return from_stored(memref.load(buffer, [building.index(0)]), value.type)
+        def level(number: Any) -> list[Any]:
+            half = arith.shrui(building.index(self.most // 2), number)
+            other = arith.addi(place, half)
+            inside = arith.cmpi(arith.CmpIPredicate.ult, place, half)
+            if self.size is not None:
+                within = arith.cmpi(arith.CmpIPredicate.ult, other, self.size)
+                inside = arith.andi(inside, within)
+            with building.only(inside):
+                pair = [_got(buffer, where, value.type) for where in (place, other)]
+                _put(buffer, place, combine(*pair))
+            barrier()
+            return []
+
+        levels = building.index(self.most.bit_length() - 1)
+        building.for_loop((building.index(0), levels, building.index(1)), level)
+        return _got(buffer, building.index(0), value.type)
+
+    def _by_registers(self, name: str, value: Any, combine: Combine) -> Any:
+        """Subgroups first, then every subgroup what all of them have, by way of memory."""
+        arith, place = mlir.arith, self.threads.in_block
+        lane = arith.andi(place, building.index(self.subgroup - 1))
+        value = self._butterfly(lane, value, combine, self.subgroup)
+        groups = self.most // self.subgroup
+        if groups == 1:
+            return value
+        buffer = self._buffer(name, groups, value)
+        with building.only(arith.cmpi(arith.CmpIPredicate.eq, lane, building.index(0))):
+            _put(buffer, arith.divui(place, building.index(self.subgroup)), value)
+        barrier()
+        there = arith.divui(self._threads(), building.index(self.subgroup))
+        group = arith.andi(lane, arith.subi(there, building.index(1)))
+        value = _got(buffer, group, value.type)
+        return self._butterfly(lane, value, combine, groups, None if self.size is None else there)
+
+    def _butterfly(
+        self, lane: Any, value: Any, combine: Combine, count: int, there: Any = None
+    ) -> Any:
+        """What ``count`` neighbours have together; ``there``: how many of them differ."""
+        arith = mlir.arith
+        away = count // 2
+        while away:
+            distance = building.index(away)
+            other = self._exchanged(value, away)
+            clear = arith.cmpi(
+                arith.CmpIPredicate.eq, arith.andi(lane, distance), building.index(0)
+            )
+            pair = (arith.select(clear, value, other), arith.select(clear, other, value))
+            both = combine(*pair)
+            if there is not None:
+                differ = arith.cmpi(arith.CmpIPredicate.ult, distance, there)
+                both = arith.select(differ, both, value)
+            value, away = both, away // 2
+        return value
+
+    def _exchanged(self, value: Any, away: int) -> Any:
+        """The value of the thread whose number differs in the bit ``away``."""
+        ir, arith, text = mlir.ir, mlir.arith, str(value.type)
+        if text.startswith("complex<"):
+            parts = [mlir.complex.re(value), mlir.complex.im(value)]
+            return mlir.complex.create_(value.type, *[self._exchanged(p, away) for p in parts])
+        word = ir.IntegerType.get_signless(32)
+        if text in ("i1", "i8", "i16"):
+            wide = self._exchanged(arith.extui(word, value), away)
+            return arith.trunci(value.type, wide)
+        if text == "index":
+            long = ir.IntegerType.get_signless(64)
+            wide = self._exchanged(arith.index_cast(long, value), away)
+            return arith.index_cast(value.type, wide)
+        operands = [value, *[arith.constant(word, n) for n in (away, self.subgroup)]]
+        mode = {"mode": ir.Attribute.parse("#gpu<shuffle_mode xor>")}
+        kinds = [value.type, ir.IntegerType.get_signless(1)]
+        return ir.Operation.create("gpu.shuffle", kinds, operands, mode).results[0]
+
+    def _buffer(self, name: str, size: int, value: Any) -> Any:
+        """``size`` places for values like ``value`` in the memory of the block."""
+        byte = mlir.ir.IntegerType.get_signless(8)
+        return self.shared(name, size, byte if str(value.type) == "i1" else value.type)
+
+    def shared(self, name: str, size: int, element: Any) -> Any:
+        """A memref of ``size`` elements in the memory of the block."""
+        ir = mlir.ir
+        space = ir.IntegerAttr.get(ir.IntegerType.get_signless(64), WORKGROUP)
+        type_ = ir.MemRefType.get([size], element, None, space)
+        _declare_buffer(self.module, name, type_)
+        return mlir.memref.get_global(type_, name)
+
+
+def _put(buffer: Any, place: Any, value: Any) -> None:
+    mlir.memref.store(as_stored(value), buffer, [place])
+
+
+def _got(buffer: Any, place: Any, type_: Any) -> Any:
+    return from_stored(mlir.memref.load(buffer, [place]), type_)
 
 
 def store_by_first(threads: Threads, value: Any, target: Any, where: Any) -> None:
     """Thread 0 of the block stores ``value`` at ``target[where]``."""
     arith = mlir.arith
-    with _only(arith.cmpi(arith.CmpIPredicate.eq, threads.in_block, building.index(0))):
+    with building.only(arith.cmpi(arith.CmpIPredicate.eq, threads.in_block, building.index(0))):
         mlir.memref.store(as_stored(value), target, [where])
-        mlir.ir.Operation.create("scf.yield")
 
 
-def _buffer(module: Any, name: str, type_: Any) -> None:
+def _declare_buffer(module: Any, name: str, type_: Any) -> None:
     ir = mlir.ir
     attributes = {
         "sym_name": ir.StringAttr.get(name),
@@ -116,12 +210,6 @@ def _buffer(module: Any, name: str, type_: Any) -> None:
     }
     with ir.InsertionPoint.at_block_begin(module.regions[0].blocks[0]):
         ir.Operation.create("memref.global", attributes=attributes)
-
-
-def _only(condition: Any) -> Any:
-    """The insertion point inside a new ``if condition``."""
-    branch = mlir.ir.Operation.create("scf.if", operands=[condition], regions=2)
-    return mlir.ir.InsertionPoint(branch.regions[0].blocks.append())
 
 
 def barrier() -> None:

@@ -8,25 +8,29 @@ numbers and store the same values.  Sums need the flag ``reassoc``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from numba_mlir import mlir
 from numba_mlir.passes import building
-from numba_mlir.passes.gpu_loops import Threads, body_of, extent, product, segments, unravel
+from numba_mlir.passes.gpu_loops import body_of, extent, product, segments, unravel
 from numba_mlir.passes.gpu_reduce import (
     BLOCK,
     IDEMPOTENT,
     NEUTRAL,
+    Block,
     barrier,
     number,
-    tree,
 )
 from numba_mlir.passes.provenance import Provenance
 from numba_mlir.passes.values import defined_inside, nested, operations, owner
 
 #: rows of fewer elements are one thread's
 LONG = 128
+
+#: makes of an inner loop what a block does together: (loop, name of buffers) -> its results
+Share = Callable[[Any, str], list[Any]]
 
 
 @dataclass(frozen=True)
@@ -155,63 +159,86 @@ def _step(argument: Any, value: Any) -> _Step | None:
     return _Step(op, operands[1 - operands.index(argument)])
 
 
-def over_blocks(loop: Any, module: Any, name: str) -> None:
-    """Replace ``loop``, inside a kernel, by one over the rows of this thread's block."""
+def over_blocks(loop: Any, name: str, share: Share, one_each: bool = False) -> None:
+    """Replace ``loop``, inside a kernel, by one over the rows of this thread's block, or,
+    where there are as many blocks as rows, by the row of this block.
+
+    ``share`` makes of an inner loop, in front of it, what the block's threads do together.
+    """
     lower, upper, _, _ = segments(loop)
-    threads = Threads.here()
     gpu = mlir.gpu
     first, count = gpu.block_id(gpu.Dimension.x), gpu.grid_dim(gpu.Dimension.x)
     sizes = [extent(low, high) for low, high in zip(lower, upper, strict=True)]
-    block, body, _ = body_of(loop)
+    where, body, _ = body_of(loop)
 
     def row(item: Any) -> list[Any]:
         ivs = unravel(item, sizes)
-        for argument, low, iv in zip(block.arguments, lower, ivs, strict=True):
+        for argument, low, iv in zip(where.arguments, lower, ivs, strict=True):
             argument.replace_all_uses_with(mlir.arith.addi(low, iv))
         here = mlir.ir.InsertionPoint.current.block
         for op in body:
             here.append(op)
         for position, op in enumerate(op for op in body if op.name == "scf.for"):
             with mlir.ir.InsertionPoint(op), op.location:
-                _share(op, module, f"{name}_row{position}", threads)
+                results = share(op, f"{name}_row{position}")
+            for old, new in zip(op.results, results, strict=True):
+                old.replace_all_uses_with(new)
+            op.erase()
         return []
 
-    building.for_loop((first, product(sizes), count), row)
+    if not one_each:
+        building.for_loop((first, product(sizes), count), row)
+    else:
+        with building.only(mlir.arith.cmpi(mlir.arith.CmpIPredicate.ult, first, product(sizes))):
+            row(first)
     loop.erase()
 
 
-def _share(inner: Any, module: Any, name: str, threads: Threads) -> None:
+def in_turns(block: Block, inner: Any, name: str) -> list[Any]:
     """The block's threads take turns in an inner loop and combine what they have."""
     low, high, step, *initial = list(inner.operands)
-    found = steps(inner) or []
-    combines = [_combination(one.op) for one in found]
-    start = [
-        number(NEUTRAL[one.op.name], value.type) if one.op.name in NEUTRAL else value
-        for one, value in zip(found, initial, strict=True)
-    ]
+    start = starts(inner)
     arith = mlir.arith
-    first = arith.addi(low, arith.muli(threads.in_block, step))
-    block = inner.regions[0].blocks[0]
-    *body, last = operations(block)
+    first = arith.addi(low, arith.muli(block.threads.in_block, step))
+    body = inner.regions[0].blocks[0]
+    *ops, last = operations(body)
 
     def at(iv: Any, *running: Any) -> list[Any]:
-        for argument, value in zip(block.arguments, (iv, *running), strict=True):
+        for argument, value in zip(body.arguments, (iv, *running), strict=True):
             argument.replace_all_uses_with(value)
         here = mlir.ir.InsertionPoint.current.block
-        for op in body:
+        for op in ops:
             here.append(op)
         return list(last.operands)
 
     stride = arith.muli(step, building.index(BLOCK))
+    found = [combination(one.op) for one in steps(inner) or []]
     totals = building.for_loop((first, high, stride), at, start)
-    for index, (total, combine, before) in enumerate(zip(totals, combines, initial, strict=True)):
-        whole = tree(module, f"{name}_buffer{index}", threads, total, combine)
+    return together(block, found, totals, initial, name)
+
+
+def starts(inner: Any) -> list[Any]:
+    """What each thread's running values start from."""
+    initial = list(inner.operands)[3:]
+    return [
+        number(NEUTRAL[one.op.name], value.type) if one.op.name in NEUTRAL else value
+        for one, value in zip(steps(inner) or [], initial, strict=True)
+    ]
+
+
+def together(
+    block: Block, found: list[Any], totals: list[Any], initial: list[Any], name: str
+) -> list[Any]:
+    """The threads' values and those before the loop combined, by the functions ``found``."""
+    results: list[Any] = []
+    for index, (total, combine, before) in enumerate(zip(totals, found, initial, strict=True)):
+        whole = block.combined(f"{name}_buffer{index}", total, combine)
         barrier()  # the buffer is written again for the next row
-        inner.results[index].replace_all_uses_with(combine(before, whole))
-    inner.erase()
+        results.append(combine(before, whole))
+    return results
 
 
-def _combination(op: Any) -> Any:
+def combination(op: Any) -> Any:
     """A function that makes the operation again for two other values."""
     name = op.name
     attributes = {key: op.attributes[key] for key in ("fastmath",) if key in op.attributes}

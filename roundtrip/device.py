@@ -19,6 +19,7 @@ from numba.core.errors import NumbaPerformanceWarning
 from numba.core.typed_passes import ParforPass
 
 from numba_mlir.errors import InvalidFlagError, MixedDevicesError, UnsupportedConstruct
+from numba_mlir.gpu.backend import backend
 from numba_mlir.gpu.places import DeviceArray, Place, arrays_in, has_host_array, on_device, on_host
 from numba_mlir.roundtrip.device_check import check
 from numba_mlir.roundtrip.instruments import Record
@@ -63,6 +64,22 @@ def enter(state: Any) -> Place | None:
         state.flags = state.flags.copy()
         state.flags.auto_parallel = ParallelOptions(True)
     return place
+
+
+#: threads whose registers can be exchanged, by back end: CUDA's warps
+_SUBGROUPS = {"cuda": 32}
+#: blocks of a reduction for each unit of the device: all of them run at the same time
+_BLOCKS_PER_UNIT = {"cuda": 4}
+
+
+def outlining(place: Place) -> dict[str, Any]:
+    """Options of the pass GpuOutline for a device."""
+    subgroup = _SUBGROUPS.get(place.backend, 0)
+    options: dict[str, Any] = {"subgroup": subgroup, "last_block": bool(subgroup)}
+    if each := _BLOCKS_PER_UNIT.get(place.backend):
+        units = backend(place.backend).properties(place).compute_units
+        options["reduction_blocks"] = each * units
+    return options
 
 
 def check_wanted(args: Sequence[Any], wanted: bool | str, place: Place | None) -> None:

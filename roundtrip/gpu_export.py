@@ -7,6 +7,7 @@ from typing import Any
 
 from numba.core import ir, types
 
+from numba_mlir import mlir
 from numba_mlir.converters.overlap import disjoint
 from numba_mlir.gpu import intrinsics
 from numba_mlir.roundtrip.exporter import Exporter
@@ -38,14 +39,22 @@ def _argument(ex: Exporter, value: Any) -> Any:
 
 def _alloc(ex: Exporter, op: Any) -> None:
     like, *sizes = list(op.operands)
-    kind = ex.types.of(op.results[0])
-    call = intrinsics.allocator(kind.dtype)
+    dtype, number = ex.types.of(op.results[0]).dtype, None
+    if "numba.scratch" in op.attributes:
+        number = mlir.ir.IntegerAttr(op.attributes["numba.scratch"]).value
+    call = intrinsics.allocator(dtype, number)
     members = [ex.var(like), _tuple(ex, [ex.number(size, types.int64) for size in sizes])]
     var = ex.emit.call(
         call, "allocate", members, [ex.emit.type_of(one) for one in members],
         name_hint(op.location),
     )  # fmt: skip
     ex.alias(op.results[0], var)
+
+
+def _landing(ex: Exporter, op: Any) -> None:
+    call = intrinsics.landing(mlir.ir.IntegerAttr(op.attributes["number"]).value)
+    array = ex.var(op.operands[0])
+    ex.alias(op.results[0], ex.emit.call(call, "landing", [array], [ex.emit.type_of(array)]))
 
 
 def _indices(ex: Exporter, values: Sequence[Any]) -> Any:
@@ -87,6 +96,7 @@ RULES: dict[str, Callable[[Exporter, Any], None]] = {
     "gpu.launch_func": _launch,
     "builtin.unrealized_conversion_cast": _same,
     "numba.device_alloc": _alloc,
+    "numba.device_landing": _landing,
     "numba.device_load": _load,
     "numba.device_store": _store,
     "numba.unaliased": unaliased,

@@ -79,10 +79,10 @@ def _parallelize() -> MLIRPass:
     return Parallelize()
 
 
-def _gpu(value: bool | str, reductions_only: bool = False) -> MLIRPass:
+def _gpu(value: bool | str, place: Any = None, reductions_only: bool = False) -> MLIRPass:
     from numba_mlir.passes.gpu_outline import GpuOutline
 
-    return GpuOutline(reductions_only)
+    return GpuOutline(reductions_only, **({} if place is None else device.outlining(place)))
 
 
 def _to_sequential() -> MLIRPass:
@@ -121,7 +121,7 @@ def add_passes(pm: PassManager, state: Any, selection: Selection) -> None:
     """Insert the selected passes into ``pm``, one of Numba's nopython pipelines."""
     place = state.metadata.get(device.METADATA_KEY)
     device.check_wanted(state.args, selection.value("gpu"), place)
-    steps = plan(pm, selection) if place is None else device_plan(selection)
+    steps = plan(pm, selection) if place is None else device_plan(selection, place)
     if place is not None:
         # Behind everything: arguments and results have plain array types until here.
         pm.add_pass_after(device.Leave, NoPythonSupportedFeatureValidation)
@@ -215,7 +215,7 @@ def _parallel(pm: PassManager, selection: Selection) -> list[Step]:
     return steps
 
 
-def device_plan(selection: Selection) -> list[Step]:
+def device_plan(selection: Selection, place: Any) -> list[Step]:
     """Steps of a function whose arrays live on a device."""
     steps: list[Step] = []
     fusion = [PASSES["fusion"](value)] if (value := selection.value("fusion")) else []
@@ -223,10 +223,14 @@ def device_plan(selection: Selection) -> list[Step]:
         # No versions and no blocks: a kernel has its own order, and its threads see sizes.
         # Reductions become kernels here: Numba has no form for those that may be computed
         # in any order.
-        passes = (_broadcast(value, versions=False), *fusion, _gpu(True, reductions_only=True))
+        passes = (
+            _broadcast(value, versions=False),
+            *fusion,
+            _gpu(True, place, reductions_only=True),
+        )
         steps.append(Step(passes, NopythonRewrites, arrays=True))
     # GpuOutline last: what is a kernel has to be known after fusion.
-    steps.append(Step((*fusion, _gpu(selection.value("gpu"))), ParforFusionPass))
+    steps.append(Step((*fusion, _gpu(selection.value("gpu"), place)), ParforFusionPass))
     return steps
 
 

@@ -108,7 +108,7 @@ class Types:
             metadata = op.location.metadata
             if metadata is not None:
                 return self.table.type_of(mlir.ir.StringAttr(metadata).value)
-        if op.name in ("memref.alloc", "numba.device_alloc"):  # a pass made it
+        if op.name in ("memref.alloc", "numba.device_alloc", "numba.device_landing"):  # a pass's
             made = op.results[0].type
             dtype = scalars.canonical(made.element_type)
             return None if dtype is None else types.Array(dtype, made.rank, "C")

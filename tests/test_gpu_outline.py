@@ -126,7 +126,7 @@ def test_a_reduction_has_two_stages() -> None:
     run_and_check(
         _function(
             """
-  // CHECK: %[[PART:.*]] = "numba.device_alloc"(%{{.*}}, %[[COUNT:.*]]) : (memref<?xf64>, index)
+  // CHECK: %[[PART:.*]] = "numba.device_alloc"(%{{.*}}, %[[COUNT:.*]]) {numba.scratch = 0 : i64}
   // CHECK: gpu.launch_func @gpu_kernels::@f_0 blocks
   // CHECK: gpu.launch_func @gpu_kernels::@f_0_second blocks
   // CHECK: %[[SUM:.*]] = "numba.device_load"(%[[PART]], %{{.*}})

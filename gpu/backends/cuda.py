@@ -10,6 +10,7 @@ import ctypes
 import functools
 import importlib
 import importlib.util
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ from numba_mlir.gpu.places import DeviceArray, Place
 driver: Any = importlib.import_module("cuda.bindings.driver")
 _core: Any = importlib.import_module("cuda.core")
 _pathfinder: Any = importlib.import_module("cuda.pathfinder")
+
+
+_launch: Any = driver.cuLaunchKernel
 
 
 def make() -> CudaBackend:
@@ -54,6 +58,9 @@ class CudaBackend:
     def empty(self, like: Any, shape: Sequence[int], dtype: Any) -> Any:
         return _library(like).empty(like, shape, dtype)
 
+    def order(self, array: Any) -> Any:
+        return _library(array).where(array)
+
     def view(
         self, owner: Any, address: int, shape: Sequence[int], strides: Sequence[int], dtype: Any
     ) -> Any:
@@ -74,25 +81,34 @@ class CudaBackend:
     # -- memory ----------------------------------------------------------------------
     def read(self, owner: Any, address: int, size: int) -> bytes:
         library = _library(owner)
-        stream = library.stream(owner)
-        _enter(library.device(owner))
-        target = ctypes.create_string_buffer(size)
-        where = ctypes.addressof(target)
-        _check(driver.cuMemcpyDtoHAsync(where, address, size, stream), "a copy", owner)
+        device, stream = library.where(owner)
+        _enter(device)
+        landing = _landing()
+        if not landing.address <= address < landing.address + _Landing.size:
+            target = landing.address
+            _check(driver.cuMemcpyDtoHAsync(target, address, size, stream), "a copy", owner)
+            address = target
         _check(driver.cuStreamSynchronize(stream), "a copy", owner)
-        return target.raw
+        return ctypes.string_at(address, size)
+
+    def landing(self, owner: Any, number: int) -> int:
+        _enter(_library(owner).where(owner)[0])
+        if number >= _Landing.size // _PLACE:
+            raise DeviceError("too many results of one loop")
+        return _landing().address + number * _PLACE
 
     def write(self, owner: Any, address: int, data: bytes) -> None:
         library = _library(owner)
-        stream = library.stream(owner)
-        _enter(library.device(owner))
+        device, stream = library.where(owner)
+        _enter(device)
         source = ctypes.create_string_buffer(data, len(data))
         where = ctypes.addressof(source)
         _check(driver.cuMemcpyHtoDAsync(address, where, len(data), stream), "a copy", owner)
         _check(driver.cuStreamSynchronize(stream), "a copy", owner)
 
     def synchronize(self, owner: Any) -> None:
-        _check(driver.cuStreamSynchronize(_library(owner).stream(owner)), "the stream", owner)
+        _, stream = _library(owner).where(owner)
+        _check(driver.cuStreamSynchronize(stream), "the stream", owner)
 
     # -- kernels ---------------------------------------------------------------------
     def compile(self, llvm_ir: str, place: Place) -> bytes:
@@ -102,16 +118,15 @@ class CudaBackend:
     def launch(
         self, kernel: Kernel, owner: Any, arguments: int, grid: Sequence[int], block: Sequence[int]
     ) -> None:
-        library = _library(owner)
-        device = library.device(owner)
+        library = _KNOWN.get(type(owner)) or _library(owner)
+        device, stream = library.where(owner)
         _enter(device)
         handle = kernel.loaded.get(device)
         if handle is None:
             handle = kernel.loaded[device] = _loaded(kernel, device)
-        stream = library.stream(owner)
-        (error,) = driver.cuLaunchKernel(
-            handle, grid[0], grid[1], grid[2], block[0], block[1], 1, 0, stream, arguments, 0
-        )
+        columns, rows, layers = grid
+        width, height = block
+        (error,) = _launch(handle, columns, rows, layers, width, height, 1, 0, stream, arguments, 0)
         if int(error):
             _check((error,), f"kernel {kernel.name}{kernel.where}", owner)
 
@@ -142,13 +157,45 @@ def _enter(device: int) -> None:
         _CONTEXTS[device] = int(current)
 
 
+#: bytes of one element at most
+_PLACE = 16
+
+
+class _Landing:
+    """Memory of the host that the device writes to without a detour, for single elements."""
+
+    size = 4096
+
+    def __init__(self) -> None:
+        flags = driver.CU_MEMHOSTALLOC_PORTABLE | driver.CU_MEMHOSTALLOC_DEVICEMAP
+        error, address = driver.cuMemHostAlloc(self.size, flags)
+        if int(error):
+            raise DeviceError(f"no memory of the host for the device: {error.name}")
+        self.address = int(address)
+
+    def __del__(self) -> None:
+        if hasattr(self, "address") and driver is not None:  # None: Python ends
+            driver.cuMemFreeHost(self.address)
+
+
+#: ``landing``: where elements arrive in this thread
+_THREAD = threading.local()
+
+
+def _landing() -> _Landing:
+    found = getattr(_THREAD, "landing", None)
+    if found is None:
+        found = _THREAD.landing = _Landing()
+    return found
+
+
 def _check(result: tuple[Any, ...], what: str, owner: Any) -> None:
     """Raise DeviceError for a driver's error, naming the device."""
     error = result[0]
     if int(error):
         _, text = driver.cuGetErrorString(error)
         reason = text.decode() if isinstance(text, bytes) else str(text)
-        device = _core.Device(_library(owner).device(owner))
+        device = _core.Device(_library(owner).where(owner)[0])
         raise DeviceError(f"{what} on {device.name}: {reason} ({error.name})")
 
 
@@ -208,11 +255,9 @@ class _Cupy:
     def to_host(self, array: Any) -> Any:
         return self.module.asnumpy(array)
 
-    def device(self, array: Any) -> int:
-        return array.data.device_id
-
-    def stream(self, array: Any) -> int:
-        return self._stream(array.data.device_id).ptr
+    def where(self, array: Any) -> tuple[int, int]:
+        device = array.data.device_id
+        return device, self._stream(device).ptr
 
     def facts(self, array: Any) -> Facts:
         return (array.data.ptr, *array.shape, *array.strides)
@@ -267,11 +312,9 @@ class _Torch:
     def to_host(self, array: Any) -> Any:
         return array.cpu().numpy()
 
-    def device(self, array: Any) -> int:
-        return array.device.index
-
-    def stream(self, array: Any) -> int:
-        return self.module.cuda.current_stream(array.device).cuda_stream
+    def where(self, array: Any) -> tuple[int, int]:
+        device = array.device.index
+        return device, self.module.cuda.current_stream(device).cuda_stream
 
     def facts(self, array: Any) -> Facts:
         size = array.element_size()

@@ -68,6 +68,9 @@ class SyclBackend:
         )
         return _wrapped(made, like)
 
+    def order(self, array: Any) -> Any:
+        return _raw(array).sycl_queue
+
     def view(
         self, owner: Any, address: int, shape: Sequence[int], strides: Sequence[int], dtype: Any
     ) -> Any:
@@ -108,6 +111,9 @@ class SyclBackend:
         target = bytearray(size)
         self._memcpy(owner, ctypes.addressof(ctypes.c_char.from_buffer(target)), address, size)
         return bytes(target)
+
+    def landing(self, owner: Any, number: int) -> int:
+        raise DeviceError("SYCL kernels store their results in arrays of the device")
 
     def write(self, owner: Any, address: int, data: bytes) -> None:
         self.synchronize(owner)

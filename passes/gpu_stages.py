@@ -1,0 +1,165 @@
+"""Reductions over all threads of a grid, in two stages.
+
+The threads of a block combine what they have, which leaves one value a block; then one block
+combines those and the value in front of the loop.  That is a second kernel, or, where the
+device has the memory order for it, the block that finishes last.  The order of every
+combination is fixed by the geometry, so the result is the same each time.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from numba_mlir import mlir
+from numba_mlir.passes import building, gpu_vectors
+from numba_mlir.passes.gpu_kernel import KernelBuilder, Launch, captured, is_constant, outside_of
+from numba_mlir.passes.gpu_loops import (
+    Threads,
+    body_of,
+    combined,
+    over_threads,
+    place_body,
+    segments,
+)
+from numba_mlir.passes.gpu_reduce import (
+    BLOCK,
+    Block,
+    barrier,
+    from_stored,
+    start_value,
+    store_by_first,
+)
+from numba_mlir.passes.values import nested
+
+#: LLVM's number of an order of memory: what was written before is there for those that read after
+_ACQUIRE_RELEASE = 6
+
+
+def first_stage(
+    loop: Any, module: Any, name: str, partials: Sequence[Any], subgroup: int = 0
+) -> Launch:
+    """One value a block into each of ``partials``."""
+    builder = KernelBuilder(module, name, [*outside_of(loop), *partials])
+    builder.mark_apart(loop)
+    with builder.inside():
+        _of_blocks(builder, loop, Block(module, Threads.here(), subgroup), name, partials)
+    return builder.launch
+
+
+def second_stage(
+    loop: Any, module: Any, name: str, partials: Sequence[Any], count: Any, subgroup: int = 0
+) -> Launch:
+    """One block: combines the first ``count`` of ``partials`` and the loop's initial values,
+    and leaves each result in the first place of its array."""
+    initial = segments(loop)[3]
+    reduce = body_of(loop)[2]
+    outside = [v for v in (*partials, count, *initial, *captured(reduce, regions_only=True))
+               if not is_constant(v)]  # fmt: skip
+    builder = KernelBuilder(module, name, list(dict.fromkeys(outside)))
+    with builder.inside():
+        block = Block(module, Threads.here(), subgroup)
+        _of_one_block(builder, loop, block, name, partials, builder.value(count), partials)
+    return builder.launch
+
+
+def both_stages(
+    loop: Any, module: Any, name: str, partials: Sequence[Any], results: Sequence[Any],
+    finished: Any, subgroup: int = 0,
+) -> Launch:  # fmt: skip
+    """One kernel: the block that finishes last combines ``partials`` into the first places
+    of ``results``.  ``finished`` counts the blocks; it is 0 before and afterwards."""
+    outside = [*outside_of(loop), *partials, *results, finished]
+    builder = KernelBuilder(module, name, outside)
+    builder.mark_apart(loop)
+    with builder.inside():
+        gpu, x, y = mlir.gpu, mlir.gpu.Dimension.x, mlir.gpu.Dimension.y
+        block = Block(module, Threads.here(), subgroup)
+        _of_blocks(builder, loop, block, name, partials)
+        count = mlir.arith.muli(gpu.grid_dim(x), gpu.grid_dim(y))
+        counter = builder.value(finished)
+        with building.only(_is_last(block, f"{name}_last", counter, count)):
+            _of_one_block(builder, loop, block, f"{name}_end", partials, count, results)
+            zero = mlir.arith.constant(mlir.ir.IntegerType.get_signless(32), 0)
+            store_by_first(block.threads, zero, counter, building.index(0))
+    return builder.launch
+
+
+def _of_blocks(
+    builder: KernelBuilder, loop: Any, block: Block, name: str, partials: Sequence[Any]
+) -> None:
+    copy = builder.loop(loop)
+    lower, upper, _, initial = segments(copy)
+    combiners = [region.blocks[0] for region in body_of(copy)[2].regions]
+    start = [start_value(c, i) for c, i in zip(combiners, initial, strict=True)]
+    threads = block.threads
+    if len(lower) == 1 and not any(op.name == "memref.store" for op in nested(copy)):
+        shape = gpu_vectors.copies_for(copy)
+        make = functools.partial(builder.loop, loop)
+        values = gpu_vectors.reduced(make, copy, shape, start, threads)
+    else:
+        values = over_threads(threads, lower, upper, start, place_body(copy))
+    for number, (value, combiner) in enumerate(zip(values, combiners, strict=True)):
+        combine = functools.partial(combined, combiner)
+        total = block.combined(f"{name}_buffer{number}", value, combine)
+        store_by_first(threads, total, builder.value(partials[number]), threads.block)
+    copy.erase()
+
+
+def _of_one_block(
+    builder: KernelBuilder, loop: Any, block: Block, name: str, partials: Sequence[Any],
+    count: Any, results: Sequence[Any],
+) -> None:  # fmt: skip
+    reduce, initial = body_of(loop)[2], segments(loop)[3]
+    known: Mapping[Any, Any] = builder.known(reduce, regions_only=True)
+    for number, region in enumerate(reduce.regions):
+        combine = functools.partial(combined, region.blocks[0], outside=known)
+        source, before = builder.value(partials[number]), builder.value(initial[number])
+
+        def at(iv: Any, old: Any, source: Any = source, combine: Any = combine) -> list[Any]:
+            return [combine(old, from_stored(mlir.memref.load(source, [iv]), old.type))]
+
+        bounds = (block.threads.in_block, count, building.index(BLOCK))
+        start = start_value(region.blocks[0], before)
+        (value,) = building.for_loop(bounds, at, [start])
+        total = block.combined(f"{name}_buffer{number}", value, combine)
+        target = builder.value(results[number])
+        store_by_first(block.threads, combine(before, total), target, building.index(0))
+
+
+def _is_last(block: Block, name: str, counter: Any, count: Any) -> Any:
+    """Whether this block is the last one that comes here, the same in all its threads.
+
+    What the first threads of the others stored before is there for this block then.
+    """
+    ir, arith = mlir.ir, mlir.arith
+    word = ir.IntegerType.get_signless(32)
+    flag = block.shared(name, 1, word)
+    zero = building.index(0)
+    with building.only(arith.cmpi(arith.CmpIPredicate.eq, block.threads.in_block, zero)):
+        _fence()
+        before = ir.Operation.create(
+            "memref.atomic_rmw",
+            [word],
+            [arith.constant(word, 1), counter, zero],
+            {"kind": ir.IntegerAttr.get(ir.IntegerType.get_signless(64), 1)},  # addi
+        ).results[0]
+        _fence()
+        last = arith.index_cast(word, arith.subi(count, building.index(1)))
+        is_last = arith.cmpi(arith.CmpIPredicate.eq, before, last)
+        mlir.memref.store(arith.extui(word, is_last), flag, [zero])
+    barrier()
+    found = mlir.memref.load(flag, [zero])
+    return arith.cmpi(arith.CmpIPredicate.ne, found, arith.constant(word, 0))
+
+
+def _fence() -> None:
+    """All of the device sees what this thread wrote before, before what it does after.
+
+    (LLVM's target for NVIDIA's GPUs gives atomic additions no order of their own.)
+    """
+    ir = mlir.ir
+    order = ir.IntegerAttr.get(ir.IntegerType.get_signless(64), _ACQUIRE_RELEASE)
+    attributes = {"ordering": order, "syncscope": ir.StringAttr.get("device")}
+    ir.Operation.create("llvm.fence", attributes=attributes)
