@@ -1,4 +1,4 @@
-# make demo | test | test-gpu | bench | lint | docs | wheel-test | clean
+# make demo | test | test-gpu | bench | peers | lint | docs | wheel-test | clean
 #
 # Needs Python 3.11-3.13, make and git. The first command creates .venv and installs there;
 # later ones reuse it. Another interpreter: make PYTHON=python3.12 test
@@ -8,12 +8,13 @@ PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+PEERS_ARGS ?=
 BENCH_OUT ?= build/bench
 
 BIN := $(VENV)/bin
 WORKERS := $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n -gt 4 ] && n=4; echo $$n)
 
-.PHONY: demo test test-gpu bench lint docs wheel-test clean
+.PHONY: demo test test-gpu bench peers lint docs wheel-test clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/quickstart.py
@@ -30,6 +31,11 @@ bench: $(VENV)/.bench
 	$(BIN)/python -P -m pytest benchmarks/bench_workloads.py -q --benchmark-quiet \
 	    --benchmark-json=$(BENCH_OUT)/results.json $(BENCH_ARGS)
 	$(BIN)/python benchmarks/report.py $(BENCH_OUT)/results.json --chart $(BENCH_OUT)/ratios.png
+
+# beside Numba, NumPy, JAX, numexpr and C; the tables go into README.md and docs/performance.md.
+# PEERS_ARGS='--threads 1 2 4' for other numbers of threads.  About 15 minutes
+peers: $(VENV)/.bench $(VENV)/.peers
+	$(BIN)/python benchmarks/peers.py --json $(BENCH_OUT)/peers.json --write $(PEERS_ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check
@@ -56,6 +62,11 @@ $(VENV)/.created:
 
 $(VENV)/.demo: pyproject.toml $(VENV)/.created
 	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+# JAX, where there is a wheel for this interpreter; without it the table has no such column
+$(VENV)/.peers: pyproject.toml $(VENV)/.created
+	-$(BIN)/python -m pip install --quiet --editable '.[peers]'
 	touch $@
 
 $(VENV)/.test $(VENV)/.bench $(VENV)/.lint $(VENV)/.docs $(VENV)/.sycl: $(VENV)/.%: pyproject.toml $(VENV)/.created

@@ -10,7 +10,9 @@ import pytest
 from harness import IMPLEMENTATIONS, OURS, Prepared, Unavailable
 from workloads import WORKLOADS
 
-CASES = [pytest.param(n, marks=pytest.mark.smoke if n in OURS else ()) for n in IMPLEMENTATIONS]
+CASES = [
+    pytest.param(n, marks=pytest.mark.smoke if n.startswith(OURS) else ()) for n in IMPLEMENTATIONS
+]
 
 
 @functools.lru_cache(maxsize=1)

@@ -136,6 +136,7 @@ NESTS = [
         by_hand=product_ikj,
         arguments=lambda n, rng: _squares(2, n, rng),
         sizes={"full": 1024, "quick": 100, "tiny": 9},
+        jax=lambda jnp: product,
         loops=True,
     ),
     Workload(
@@ -152,6 +153,7 @@ NESTS = [
         by_hand=mvt_by_hand,
         arguments=lambda n, rng: (*_squares(1, n, rng), rng.random(n), rng.random(n)),
         sizes={"full": 4000, "quick": 300, "tiny": 9},
+        jax=lambda jnp: mvt,
         loops=True,
     ),
     Workload(

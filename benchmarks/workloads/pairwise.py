@@ -34,5 +34,6 @@ PAIRWISE = Workload(
     by_hand=by_hand,
     arguments=lambda n, rng: (rng.random((n, 64)), rng.random((n, 64))),
     sizes={"full": 1000, "quick": 100, "tiny": 4},
+    jax=lambda jnp: lambda x, y: jnp.sqrt(((x[:, None, :] - y[None, :, :]) ** 2).sum(axis=2)),
     stretches=True,
 )

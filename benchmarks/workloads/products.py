@@ -56,13 +56,51 @@ def bicg_by_hand(a: Any, x: Any, y: Any) -> Any:
     return q, out
 
 
+def gemver(a: Any, u: Any, v: Any, y: Any) -> Any:
+    b = a + u[:, None] * v
+    x = 0.5 * (b.T @ y) + v
+    return b, b @ x
+
+
+def gemver_by_hand(a: Any, u: Any, v: Any, y: Any) -> Any:
+    rows, columns = a.shape
+    b, x, out = np.empty_like(a), np.empty(columns), np.empty(rows)
+    for i in prange(rows):
+        for j in range(columns):
+            b[i, j] = a[i, j] + u[i] * v[j]
+    for j in prange(columns):
+        total = 0.0
+        for i in range(rows):
+            total += b[i, j] * y[i]
+        x[j] = 0.5 * total + v[j]
+    for i in prange(rows):
+        total = 0.0
+        for j in range(columns):
+            total += b[i, j] * x[j]
+        out[i] = total
+    return b, out
+
+
 def _arguments(n: int, rng: np.random.Generator) -> tuple[Any, ...]:
     return rng.random((n, n)), rng.random(n), rng.random(n)
+
+
+def _gemver_arguments(n: int, rng: np.random.Generator) -> tuple[Any, ...]:
+    return rng.random((n, n)), rng.random(n), rng.random(n), rng.random(n)
 
 
 _SIZES = {"full": 3000, "quick": 300, "tiny": 5}
 
 PRODUCTS = (
-    Workload("atax", atax, atax_by_hand, _arguments, _SIZES),
-    Workload("bicg", bicg, bicg_by_hand, _arguments, _SIZES),
+    Workload("atax", atax, atax_by_hand, _arguments, _SIZES, jax=lambda jnp: atax),
+    Workload("bicg", bicg, bicg_by_hand, _arguments, _SIZES, jax=lambda jnp: bicg),
+    Workload(
+        "gemver",
+        gemver,
+        gemver_by_hand,
+        _gemver_arguments,
+        _SIZES,
+        jax=lambda jnp: gemver,
+        stretches=True,
+    ),
 )

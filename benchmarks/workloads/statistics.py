@@ -32,4 +32,5 @@ MEAN_VAR = Workload(
     by_hand=by_hand,
     arguments=lambda n, rng: (rng.random(n),),
     sizes={"full": 10_000_000, "quick": 100_000, "tiny": 1000},
+    jax=lambda jnp: array_style,
 )
