@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from numba_mlir import mlir
+from numba_mlir.passes.values import nested
 
 
 def index(number: int) -> Any:
@@ -74,3 +75,25 @@ def allocate(shape: Sequence[int], element: Any, sizes: Sequence[Any] = ()) -> A
     kind = ir.MemRefType.get(list(shape), element)
     attributes = {"operandSegmentSizes": segments}
     return ir.Operation.create("memref.alloc", [kind], list(sizes), attributes).result
+
+
+def on_stack(count: int, element: Any, function: Any) -> Any:
+    """``memref.alloca`` of ``count`` elements where ``function`` begins, aligned to cache lines."""
+    ir = mlir.ir
+    word = ir.IntegerType.get_signless(64)
+    attributes = {
+        "operandSegmentSizes": ir.DenseI32ArrayAttr.get([0, 0]),
+        "alignment": ir.IntegerAttr.get(word, 64),
+    }
+    kind = ir.MemRefType.get([count], element)
+    with ir.InsertionPoint.at_block_begin(function.regions[0].blocks[0]):
+        return ir.Operation.create("memref.alloca", [kind], [], attributes).results[0]
+
+
+def clone(op: Any, values: Mapping[Any, Any]) -> Any:
+    """A copy of ``op`` and all inside, at the insertion point, with operands by ``values``."""
+    made = op.clone().operation
+    for inner in (made, *nested(made)):
+        for number, value in enumerate(inner.operands):
+            inner.operands[number] = values.get(value, value)
+    return made

@@ -16,7 +16,7 @@ from typing import Any
 
 from numba_mlir import mlir
 from numba_mlir.passes import libm
-from numba_mlir.passes.building import for_loop, index
+from numba_mlir.passes.building import for_loop, index, on_stack
 from numba_mlir.passes.values import constant_int, nested, operations, owner
 
 #: terms that are computed before they are added
@@ -55,7 +55,7 @@ def _ordered_sums(loop: Any) -> list[tuple[Any, Any]] | None:
 def _cut(loop: Any, steps: Sequence[tuple[Any, Any]], function: Any) -> None:
     arith = mlir.arith
     low, high, _, *start = loop.operands
-    buffers = [_on_stack(term.type, function) for _, term in steps]
+    buffers = [on_stack(_BLOCK, term.type, function) for _, term in steps]
     block = loop.regions[0].blocks[0]
 
     def each_block(first: Any, *carried: Any) -> Sequence[Any]:
@@ -97,12 +97,3 @@ def _terms(block: Any, steps: Any, buffers: list[Any], first: Any, iv: Any) -> t
     for (_, term), buffer in zip(steps, buffers, strict=True):
         ir.Operation.create("memref.store", operands=[values.get(term, term), buffer, place])
     return ()
-
-
-def _on_stack(element: Any, function: Any) -> Any:
-    """A buffer for one block, made where the function begins."""
-    ir = mlir.ir
-    kind = ir.MemRefType.get([_BLOCK], element)
-    segments = {"operandSegmentSizes": ir.DenseI32ArrayAttr.get([0, 0])}
-    with ir.InsertionPoint.at_block_begin(function.regions[0].blocks[0]):
-        return ir.Operation.create("memref.alloca", [kind], [], segments).results[0]

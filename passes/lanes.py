@@ -51,6 +51,8 @@ class Vectors:
     function: Callable[[str], tuple[str, int] | None] = lambda symbol: None
     #: whether there are any such functions
     library: bool = False
+    #: bytes of fresh arrays from which they are written past the caches; 0 for never
+    stream_from: int = 0
 
 
 def spread(function: Any, vectors: Vectors) -> bool:

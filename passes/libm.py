@@ -96,7 +96,7 @@ def prefer_width(function: Any, bits: int) -> None:
     function.attributes["passthrough"] = ir.ArrayAttr.get([ir.ArrayAttr.get(pair)])
 
 
-def declare(module: Any, symbol: str, arguments: Sequence[Any], result: Any) -> None:
+def declare(module: Any, symbol: str, arguments: Sequence[Any], *results: Any) -> None:
     """``func.func private`` for a function that is defined elsewhere, once."""
     ir = mlir.ir
     block = module.operation.regions[0].blocks[0]
@@ -105,7 +105,7 @@ def declare(module: Any, symbol: str, arguments: Sequence[Any], result: Any) -> 
             return
     attributes = {
         "sym_name": ir.StringAttr.get(symbol),
-        "function_type": ir.TypeAttr.get(ir.FunctionType.get(list(arguments), [result])),
+        "function_type": ir.TypeAttr.get(ir.FunctionType.get(list(arguments), results)),
         "sym_visibility": ir.StringAttr.get("private"),
     }
     with ir.InsertionPoint.at_block_begin(block), ir.Location.unknown():

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from numba_mlir import mlir
-from numba_mlir.passes import failures, lanes, libm
+from numba_mlir.passes import failures, lanes, libm, streams
 from numba_mlir.passes.base import source_position
 from numba_mlir.passes.buffers import Unhoistable, allocations, hoist
 from numba_mlir.passes.distribute import distribute
@@ -71,6 +71,8 @@ def lower(module: Any, fastmath: str = "", vectors: Vectors = NO_VECTORS) -> Non
         if vectors.library:
             distribute(body)
         mlir.run_pipeline(module.operation, _LOOPS)
+        if vectors.stream_from:
+            streams.write_around_caches(function(module, "body"), vectors.stream_from)
         if fastmath:
             _set_flags(module, fastmath)
         for op in list(nested(module.operation)):

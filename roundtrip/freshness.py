@@ -90,15 +90,22 @@ def _is_alone(
     name: str, uses: dict[str, list[Any]], typemap: Any, definitions: Counter[str]
 ) -> bool:
     """Whether no use of ``name`` hands its memory to anything that stays in the function."""
-    for stmt in uses[name]:
-        if _is_harmless(stmt, name, typemap):
-            continue
-        if not isinstance(stmt, ir.Assign) or definitions[stmt.target.name] != 1:
-            return False
-        copied = isinstance(stmt.value, ir.Var) or getattr(stmt.value, "op", None) == "cast"
-        if not copied or not all(isinstance(s, ir.Return) for s in uses[stmt.target.name]):
-            return False
-    return True
+    return all(
+        _is_harmless(stmt, name, typemap) or _is_returned(stmt, uses, definitions)
+        for stmt in uses[name]
+    )
+
+
+def _is_returned(stmt: Any, uses: dict[str, list[Any]], definitions: Counter[str]) -> bool:
+    """Whether a statement only brings an array to the caller, in a tuple or by itself."""
+    if isinstance(stmt, ir.Return):
+        return True
+    if not isinstance(stmt, ir.Assign) or definitions[stmt.target.name] != 1:
+        return False
+    brings = isinstance(stmt.value, ir.Var) or (
+        isinstance(stmt.value, ir.Expr) and stmt.value.op in ("cast", "build_tuple")
+    )
+    return brings and all(_is_returned(s, uses, definitions) for s in uses[stmt.target.name])
 
 
 def _is_harmless(stmt: Any, name: str, typemap: Any) -> bool:

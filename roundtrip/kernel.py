@@ -19,8 +19,9 @@ from numba_mlir.errors import UnsupportedConstruct
 from numba_mlir.passes import libm, to_llvm
 from numba_mlir.passes.cost import iteration_cost
 from numba_mlir.passes.lanes import Vectors
+from numba_mlir.passes.streams import COPY, FENCE
 from numba_mlir.passes.values import nested
-from numba_mlir.roundtrip import launch, vectormath
+from numba_mlir.roundtrip import launch, nontemporal, vectormath
 from numba_mlir.roundtrip.kernel_import import Kernel
 from numba_mlir.roundtrip.llvm_text import readable
 
@@ -82,9 +83,12 @@ class CompiledKernel:
         for callback in self.callbacks:
             callback.emit(self.name, around, lowerer.context)
         launch.emit(plan, around, lowerer.context)
+        helpers = [name for name in (COPY, FENCE) if f"@{name}(" in self.text]
+        if helpers:
+            nontemporal.emit(around)
         module.link_in(llvm.parse_assembly(cgutils.normalize_ir_text(str(around))))
-        for name in (*names, "worker"):
-            module.get_function(f"{self.name}.{name}").linkage = "internal"
+        for name in (*[f"{self.name}.{name}" for name in (*names, "worker")], *helpers):
+            module.get_function(name).linkage = "internal"
         # a function of its own in profiles, whose arguments keep what is known about them
         module.get_function(f"{self.name}.body").add_function_attribute("noinline")
         module.verify()
@@ -183,12 +187,11 @@ def _check_readable(text: str, kernel: Kernel) -> None:
 
 
 def _vectors(options: Options) -> Vectors:
-    bits = vectormath.width()
-    return (
-        Vectors(bits)
-        if options.precise
-        else Vectors(bits, vectormath.widest, library=vectormath.library() is not None)
-    )
+    bits, stream_from = vectormath.width(), nontemporal.least()
+    if options.precise:
+        return Vectors(bits, stream_from=stream_from)
+    library = vectormath.library() is not None
+    return Vectors(bits, vectormath.widest, library, stream_from)
 
 
 def _is_outer(op: Any) -> bool:

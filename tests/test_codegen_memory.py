@@ -58,14 +58,27 @@ def kept(a, b):
     out = np.empty(a.shape[0])
     for i in prange(a.shape[0]):
         out[i] = b[i] * 2
-    return out, a
+    pair = (out, a)
+    other = pair[0]
+    other[0] = 1
+    return other
 
 
-@pytest.mark.parametrize(("function", "expected"), [(into_fresh, 1), (into_argument, 0)])
+def returned(a, b):
+    out, square = np.empty(a.shape[0]), np.empty(a.shape[0])
+    for i in prange(a.shape[0]):
+        out[i] = b[i] * 2
+        square[i] = b[i] * b[i]
+    return (out, a), square
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"), [(into_fresh, 1), (into_argument, 0), (returned, 2)]
+)
 def test_only_fresh_arrays_are_assumed_to_be_alone(function: Any, expected: int) -> None:
     compiled = codegen(function)
     a, b = np.random.rand(100), np.random.rand(100)
-    np.testing.assert_array_equal(compiled(a, b.copy()), function(a, b.copy()))
+    same(compiled(a, b.copy()), function(a, b.copy()))
     assert noalias(compiled) == expected
 
 
