@@ -171,7 +171,10 @@ def fresh(frame: Frame, numba_type: Any, bounds: Sequence[Any], loc: Any) -> tup
     if numba_type.layout == "F":
         base_type = numba_type.copy(layout="C", readonly=False)
         base = arrays.allocate(frame, list(reversed(bounds)), base_type)
-        value = kept.transpose(frame, loc, (base.value, base_type), numba_type)
+        if len(bounds) == 1:
+            value = kept.as_fortran_vector(frame, loc, (base.value, base_type))
+        else:
+            value = kept.transpose(frame, loc, (base.value, base_type), numba_type)
         slot = Slot(numba_type, value, sizes=bounds)
         return Operand(slot, bounds), slot
     new_type = numba_type.copy(layout="C", readonly=False)

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from numba.core import ir
+from numba.core import ir, types
+from numba.core.extending import intrinsic
+from numba.core.imputils import impl_ret_borrowed
+from numba.core.typing import signature
 
 from numba_mlir import dialect, mlir
 from numba_mlir.converters import build
@@ -107,6 +110,33 @@ def transpose(frame: Frame, loc: Any, array: Typed, numba_type: Any) -> Any:
     """``array.T``"""
     kept = Kept(frame, loc)
     return kept.assign(ir.Expr.getattr(kept.var(array), "T", loc), numba_type, view_of=0)
+
+
+@intrinsic
+def fortran_vector(typingctx: Any, array: Any) -> Any:
+    """The same array of one dimension with the type of one in Fortran order.
+
+    Numba gives columns of arrays in Fortran order that type, and has no cast to it.
+    """
+    if not isinstance(array, types.Array) or array.ndim != 1 or not array.is_contig:
+        return None
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return impl_ret_borrowed(context, builder, sig.return_type, args[0])
+
+    return signature(array.copy(layout="F"), array), codegen
+
+
+def as_fortran_vector(frame: Frame, loc: Any, array: Typed) -> Any:
+    """``fortran_vector(array)``, a view."""
+    frame.typingctx.refresh()  # which makes new intrinsics known
+    numba_type = frame.typingctx.resolve_value_type(fortran_vector)
+    function = ir.Global("fortran_vector", fortran_vector, loc)
+    held = Kept(frame, loc).assign(function, numba_type, remat=True)
+    sig = numba_type.get_call_type(frame.typingctx, (array[1],), {})
+    kept = Kept(frame, loc)
+    expr = ir.Expr.call(kept.var((held, numba_type)), [kept.var(array)], (), loc)
+    return kept.assign(expr, sig.return_type, sig, view_of=1)
 
 
 def as_type(frame: Frame, loc: Any, array: Typed, numba_type: Any) -> Any:

@@ -81,6 +81,11 @@ def f_ordered(a: Any, b: Any) -> Any:
     return a.T + b.T, (a.T * 2).T
 
 
+def columns_in_f_order(a: Any) -> Any:
+    t = a[:, 1] * 2
+    return t, t + a[:, 0], np.where(t > 3, t, a[:, 0])
+
+
 def column(a: Any, x: Any, j: int) -> Any:
     a[:, j] = x
     a[1, :] = a[0, 0]
@@ -131,6 +136,7 @@ STATEMENTS: list[tuple[Callable[..., Any], Callable[[], tuple[Any, ...]]]] = [
     (first_row_and_column, lambda: (numbers(5, 6),)),
     (new_axes, lambda: (numbers(7),)),
     (f_ordered, lambda: (numbers(4, 3), numbers(1, 3))),
+    (columns_in_f_order, lambda: (np.asfortranarray(numbers(5, 4)),)),
     (column, lambda: (numbers(5, 4), numbers(1), -1)),
     (column, lambda: (numbers(5, 4), 3.5, 2)),
     (in_a_loop, lambda: (numbers(5, 6), numbers(6), numbers(5, 1))),
