@@ -85,13 +85,26 @@ def _on_result(kernel: Operator, may_raise: bool = False) -> Rule:
 
     def rule(op: Operation) -> Any | None:
         operands = op.as_result()
-        if operands is None or (may_raise and op.error_model == "python"):
+        if operands is None:
             return None
-        if may_raise and op.error_model == "checked" and kind(op.result) == "int":
+        raises = may_raise and not _is_safe_divisor(operands[1])
+        if raises and op.error_model == "python":
+            return None
+        if raises and op.error_model == "checked" and kind(op.result) == "int":
             _leave_at_zero(op.result, operands[1])
         return kernel(op.result, *operands)
 
     return rule
+
+
+def _is_safe_divisor(value: Any) -> bool:
+    """Whether a number is a constant other than 0 and -1: division by it never fails."""
+    op = None if isinstance(value.owner, mlir.ir.Block) else value.owner.operation
+    if op is None or op.name != "arith.constant":
+        return False
+    attribute = op.attributes["value"]
+    known = isinstance(attribute, (mlir.ir.IntegerAttr, mlir.ir.FloatAttr))
+    return known and attribute.value not in (0, -1)
 
 
 def _leave_at_zero(ty: Type, divisor: Any) -> None:
