@@ -57,15 +57,49 @@ def choice(condition: Any, kind: Any, yes: Callable[[], Any], no: Callable[[], A
 
 def parallel_loop(bounds: tuple[Any, Any, Any], body: Callable[[Any], None]) -> Any:
     """``scf.parallel`` over one index with ``bounds`` (lower, upper, step); ``body(iv)``."""
+    return parallel_loops([bounds], body)
+
+
+def parallel_loops(
+    bounds: Sequence[tuple[Any, Any, Any]],
+    body: Callable[..., None],
+    attributes: Mapping[str, Any] | None = None,
+) -> Any:
+    """``scf.parallel`` over indices with ``bounds`` (lower, upper, step); ``body(*ivs)``."""
     ir = mlir.ir
-    segments = {"operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 1, 1, 0])}
-    made = ir.Operation.create("scf.parallel", [], list(bounds), segments, regions=1)
+    rank = len(bounds)
+    segments = {"operandSegmentSizes": ir.DenseI32ArrayAttr.get([rank, rank, rank, 0])}
+    operands = [one[number] for number in range(3) for one in bounds]
+    found = {**(attributes or {}), **segments}
+    made = ir.Operation.create("scf.parallel", [], operands, found, regions=1)
     here = ir.Location.name("parfor_index", ir.Location.current)
-    block = ir.Block.create_at_start(made.regions[0], [ir.IndexType.get()], [here])
+    block = ir.Block.create_at_start(made.regions[0], [ir.IndexType.get()] * rank, [here] * rank)
     with ir.InsertionPoint(block):
-        body(block.arguments[0])
+        body(*block.arguments)
         ir.Operation.create("scf.reduce")
     return made
+
+
+def nest(bounds: Sequence[tuple[Any, Any, Any]], loop: Any, moved: Sequence[Any]) -> None:
+    """``scf.for`` loops over ``bounds`` in each other, with the body of ``loop`` inside.
+
+    ``moved`` are the operations of the body; the indices of ``loop`` become the new ones.
+    """
+    ivs = list(loop.regions[0].blocks[0].arguments)
+
+    def level(depth: int) -> None:
+        def body(iv: Any) -> list[Any]:
+            ivs[depth].replace_all_uses_with(iv)
+            if depth + 1 < len(ivs):
+                level(depth + 1)
+            else:
+                for op in moved:
+                    iv.owner.append(op)
+            return []
+
+        for_loop(bounds[depth], body)
+
+    level(0)
 
 
 def allocate(shape: Sequence[int], element: Any, sizes: Sequence[Any] = ()) -> Any:

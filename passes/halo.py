@@ -25,17 +25,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from numba_mlir import mlir
 from numba_mlir.passes.base import source_lines
-from numba_mlir.passes.building import allocate, for_loop, index
+from numba_mlir.passes.building import allocate, index, nest, parallel_loops
 from numba_mlir.passes.halo_groups import POSITION, Group, GroupFinder
 from numba_mlir.passes.halo_terms import assume
 from numba_mlir.passes.legality import Loop
 from numba_mlir.passes.machine import this_machine
-from numba_mlir.passes.merge import PARFORS, all_disjoint
+from numba_mlir.passes.merge import all_disjoint, origins
 from numba_mlir.passes.temporaries import remove_unread
 from numba_mlir.passes.values import definition, display_name, nested, operations, owner
 
@@ -157,31 +157,20 @@ class _Blocks:
         return functools.reduce(mlir.arith.andi, found) if found else None
 
     def _parallel(self) -> None:
-        ir, arith, last = mlir.ir, mlir.arith, self._group.last
+        arith, last = mlir.arith, self._group.last
         lower, upper = last.lower[0], last.upper[0]
         span = arith.maxsi(arith.subi(upper, lower), index(0))
         rows = self._rows(span)
         count = arith.ceildivui(span, rows)
-        attributes = {"operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 1, 1, 0])}
-        handles = [
-            handle
-            for loop in self._group.loops
-            if PARFORS in loop.op.attributes
-            for handle in loop.op.attributes[PARFORS]
-        ]
-        if handles:
-            attributes[PARFORS] = ir.ArrayAttr.get(list(dict.fromkeys(handles)))
-        made = ir.Operation.create(
-            "scf.parallel", [], [index(0), count, index(1)], attributes, regions=1
-        )
-        name = ir.Location.name("parfor_index", ir.Location.current)
-        block = ir.Block.create_at_start(made.regions[0], [ir.IndexType.get()], [name])
-        with ir.InsertionPoint(block):
-            low = arith.addi(lower, arith.muli(block.arguments[0], rows))
+        attributes = origins([loop.op for loop in self._group.loops])
+
+        def blocks(number: Any) -> None:
+            low = arith.addi(lower, arith.muli(number, rows))
             high = arith.minsi(arith.addi(low, rows), upper)
             for loop in self._group.loops:
                 self._loop(loop, low, high)
-            ir.Operation.create("scf.reduce")
+
+        parallel_loops([(index(0), count, index(1))], blocks, attributes)
 
     # -- the cost rule -----------------------------------------------------------------
     def _rows(self, span: Any) -> Any:
@@ -206,7 +195,7 @@ class _Blocks:
             low, high = arith.maxsi(first, loop.lower[0]), arith.minsi(end, loop.upper[0])
         *moved, _ = operations(loop.op.regions[0].blocks[0])
         accesses = [op for op in _accesses(loop) if op.operands[POSITION[op.name]] in self._buffers]
-        _nest([(low, high, index(1)), *loop.at(1).inner_bounds()], loop.op, moved)
+        nest([(low, high, index(1)), *loop.at(1).inner_bounds()], loop.op, moved)
         for op in accesses:
             self._use_buffer(op)
 
@@ -263,22 +252,3 @@ def _element_bytes(kind: Any) -> int:
     if isinstance(kind, ir.ComplexType):
         return 2 * _element_bytes(kind.element_type)
     return max(kind.width // 8, 1)
-
-
-def _nest(bounds: Sequence[tuple[Any, Any, Any]], loop: Any, moved: Sequence[Any]) -> None:
-    """``scf.for`` loops over ``bounds`` in each other, with the body of ``loop`` inside."""
-    ivs = list(loop.regions[0].blocks[0].arguments)
-
-    def level(depth: int) -> None:
-        def body(iv: Any) -> list[Any]:
-            ivs[depth].replace_all_uses_with(iv)
-            if depth + 1 < len(ivs):
-                level(depth + 1)
-            else:
-                for op in moved:
-                    iv.owner.append(op)
-            return []
-
-        for_loop(bounds[depth], body)
-
-    level(0)

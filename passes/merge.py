@@ -196,12 +196,20 @@ def _attributes(loops: Sequence[Loop]) -> dict[str, Any]:
         attributes = loop.op.attributes
         for name in attributes:
             merged.setdefault(name, attributes[name])
-    handles = [handle for loop in loops for handle in _items(loop, PARFORS)]
-    if handles:
-        merged[PARFORS] = mlir.ir.ArrayAttr.get(list(dict.fromkeys(handles)))
+    merged |= origins([loop.op for loop in loops])
     if NAMES in merged:
         merged[NAMES] = mlir.ir.ArrayAttr.get([name for loop in loops for name in _names(loop)])
     return merged
+
+
+def origins(loops: Sequence[Any]) -> dict[str, Any]:
+    """The attribute that says of which loops of Numba's the operations are made, if any."""
+    handles = [
+        handle for op in loops if PARFORS in op.attributes for handle in op.attributes[PARFORS]
+    ]
+    if not handles:
+        return {}
+    return {PARFORS: mlir.ir.ArrayAttr.get(list(dict.fromkeys(handles)))}
 
 
 def _items(loop: Loop, attribute: str) -> list[Any]:
