@@ -50,6 +50,8 @@ class MLIRPass:
     name: ClassVar[str]
     #: whether what is missed is a NumbaPerformanceWarning too, for those who read no report
     warns: ClassVar[bool] = False
+    #: whether the function's own loops over ``range`` around parallel loops shall be ``scf.for``
+    range_loops: ClassVar[bool] = False
 
     def applies(self, module: Any) -> bool:
         """Whether there is anything to look at; where not, the pass does not run at all."""

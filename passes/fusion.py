@@ -37,6 +37,7 @@ from numba_mlir.passes.effects import Effects, summarise
 from numba_mlir.passes.forwarding import Forwarder
 from numba_mlir.passes.halo import fuse_halos
 from numba_mlir.passes.inlining import inline_producers
+from numba_mlir.passes.interchange import interchange
 from numba_mlir.passes.keys import ASSERT, Equalities, asserts_in, dominators
 from numba_mlir.passes.legality import Guard, Loop, can_fuse
 from numba_mlir.passes.merge import fuse, merge_equal_reductions
@@ -60,14 +61,17 @@ class Fusion(MLIRPass):
     rows of temporary arrays run in blocks (`halo`) of at most ``block_bytes``.  ``sweeps``
     says how loops run in which sums along columns join a loop over rows (`sweeps`); without
     it there are none.
+    ``interchange`` moves loops over ``range`` into the loops of the array statements inside.
     """
 
     max_guards: int = 16
     halo: bool = True
     block_bytes: int | None = None
     sweeps: Literal["parallel", "sequential"] | None = None
+    interchange: bool = True
 
     name: ClassVar[str] = "fusion"
+    range_loops: ClassVar[bool] = True
 
     def run(self, module: Any) -> PassResult:
         """Fuse in every function of ``module``; unmodified when nothing was fused."""
@@ -80,6 +84,9 @@ class Fusion(MLIRPass):
                     remarks += worker.remarks
             if self.sweeps is not None and split_sweeps(module, self.sweeps == "parallel"):
                 self._again(module)
+            for moved in interchange(module) if self.interchange else ():
+                kind = "applied" if moved.done else "missed"
+                remarks.append(self.remark(kind, moved.message, moved.location))
             for found in fuse_halos(module, self.block_bytes) if self.halo else ():
                 remarks = [r for r in remarks if r.kind != "missed" or r.line not in found.lines]
                 kind = "applied" if found.done else "missed"
@@ -102,6 +109,7 @@ class RowFusion(Fusion):
     """`Fusion` of array statements, for functions that reduce arrays; others wait."""
 
     halo: bool = False
+    interchange: bool = False
     sweeps: Literal["parallel", "sequential"] | None = "parallel"
 
     name: ClassVar[str] = "row-fusion"

@@ -30,9 +30,13 @@ class Equalities:
 
     def add(self, op: Any) -> None:
         """Take the sizes of one ``numba.assert_equal`` as equal."""
-        first, *others = (self.key(size) for size in op.operands)
+        first, *others = op.operands
         for other in others:
-            self._union(first, other)
+            self.unite(first, other)
+
+    def unite(self, left: Any, right: Any) -> None:
+        """Take two values as equal."""
+        self._union(self.key(left), self.key(right))
 
     def key(self, value: Any, depth: int = 0) -> Key:
         """A hashable key; equal keys mean equal values at run time."""

@@ -56,6 +56,39 @@ def use_bases(loop: Any) -> None:
                 op.operands[position] = base
 
 
+def axes_of_view(value: Any) -> list[Any | None] | None:
+    """Which elements of its base a view such as ``x[:, k]`` is; None for any other value.
+
+    For each axis of the base None where the view has it in full, else the integer at which
+    it is indexed (a 64-bit one, to which Python's rule for negative subscripts applies).
+    """
+    op, base = owner(value), view_base(value)
+    if op is None or base is None or op.name in VIEW_OPS or len(op.operands) != 2:
+        return None
+    index = op.operands[1]
+    if op.operands[0] != base or base.type.rank == value.type.rank:
+        return None
+    members = [index] if str(index.type) == "i64" else _tuple_members(index)
+    found = [_axis(member) for member in members]
+    if not members or len(found) > base.type.rank or any(axis is False for axis in found):
+        return None
+    found += [None] * (base.type.rank - len(found))
+    return found if sum(axis is None for axis in found) == value.type.rank else None
+
+
+def _tuple_members(index: Any) -> list[Any]:
+    op = owner(index)
+    is_tuple = _key(index).startswith(("UniTuple(", "Tuple("))
+    return list(op.operands) if op is not None and is_tuple else []
+
+
+def _axis(member: Any) -> Any | bool | None:
+    """None for ``:``, an integer for itself, False for anything else."""
+    if str(member.type) == "i64":
+        return member
+    return None if _key(member) != _ELLIPSIS and _takes_everything(member) else False
+
+
 def _is_whole(op: Any, base: Any) -> bool:
     if op.results[0].type != base.type:
         return False

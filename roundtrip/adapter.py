@@ -117,7 +117,7 @@ class RoundTrip(FunctionPass):
         """The function in MLIR; raises UnsupportedConstruct."""
         from numba_mlir.roundtrip.importer import import_function
 
-        return import_function(state)
+        return import_function(state, range_loops=any(one.range_loops for one in self.passes))
 
     def put_back(self, imported: Imported, state: Any, record: Record) -> None:
         """Replace the function by what the module says."""

@@ -17,6 +17,8 @@ from numba_mlir.converters.slots import Env, Slot
 from numba_mlir.errors import UnsupportedConstruct
 from numba_mlir.roundtrip.accesses import AccessTable
 from numba_mlir.roundtrip.parallel import ParforImporter
+from numba_mlir.roundtrip.range_loops import NotStructured
+from numba_mlir.roundtrip.range_loops import find as find_loops
 from numba_mlir.roundtrip.regions import BlockSet, CfgImporter
 
 
@@ -45,17 +47,23 @@ class Imported:
         return self.module.body.operations[0]
 
 
-def import_function(state: Any, stage: Any = None) -> Imported:
+def import_function(state: Any, stage: Any = None, range_loops: bool = False) -> Imported:
     """Import ``state.func_ir``; nothing of ``state`` is changed.
 
-    ``stage`` converts statements before the common rules do (see `Frame`).
+    ``stage`` converts statements before the common rules do (see `Frame`).  With
+    ``range_loops``, loops over ``range`` around parallel loops are structured.
     Raises UnsupportedConstruct when the whole function has to stay as it is.
     """
     func_ir = state.func_ir
     check_importable(func_ir)
     context = mlir.context()
     with context, mlir.ir.Location.file(func_ir.loc.filename, func_ir.loc.line or 0, 0):
-        return _Importer(state, stage).run()
+        without: frozenset[int] = frozenset()
+        while True:
+            try:
+                return _Importer(state, stage).run(range_loops, without)
+            except NotStructured as refusal:
+                without |= {refusal.header}
 
 
 def check_importable(func_ir: Any) -> None:
@@ -88,9 +96,12 @@ class _Importer:
         )
         self.frame.typingctx, self.frame.stage = state.typingctx, stage
 
-    def run(self) -> Imported:
+    def run(self, range_loops: bool, without: frozenset[int]) -> Imported:
         func_ir, frame = self.state.func_ir, self.frame
         blocks = BlockSet(frame.accesses, func_ir.blocks, min(func_ir.blocks))
+        # Structured loops move into parallel bodies, where Numba loses exceptions.
+        wanted = range_loops and not self.state.flags.boundscheck
+        loops = find_loops(frame, blocks, without) if wanted else None
         frame.table.definitions = _definitions(func_ir.blocks)
         module = mlir.ir.Module.create()
         arguments = _arguments(func_ir.blocks, blocks.entry)
@@ -106,7 +117,7 @@ class _Importer:
             name = stmt.target.name
             env[f"arg.{stmt.value.index}.{name}"] = Slot(frame.type_of(name), value)
         labels = set(func_ir.blocks)
-        CfgImporter(frame, blocks, labels, blocks.entry).run(region, env, entry)
+        CfgImporter(frame, blocks, labels, blocks.entry, loops=loops).run(region, env, entry)
         imported = Imported(module, frame.table, len(self.parallel.outcomes))
         imported.repairs = frame.repairs
         imported.opaque = [

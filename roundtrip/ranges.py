@@ -1,4 +1,5 @@
-"""Loops over ``range`` inside parallel bodies, so that they become ``scf.for``.
+"""Loops over ``range``, so that they become ``scf.for``: inside parallel bodies, and some of
+the function itself (`range_loops`).
 
 At this point such a loop is ``getiter(range(...))`` and a header with ``iternext``,
 ``pair_first``, ``pair_second`` and a branch.
@@ -7,8 +8,8 @@ At this point such a loop is ``getiter(range(...))`` and a header with ``iternex
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from numba.core import ir, types
@@ -25,7 +26,8 @@ _RANGE_ITERATOR = "range_iter_int64"
 class Counted:
     """One loop: ``variable`` takes the values of range(*arguments); ``body`` is its first block.
 
-    ``private`` are the iterator's own variables, which the loop's body does not need.
+    ``private`` are the iterator's own variables, which the loop's body does not need.  With
+    ``from_zero`` iterations are counted from 0, and the variable follows from their number.
     """
 
     header: int
@@ -34,6 +36,7 @@ class Counted:
     arguments: tuple[str, ...]
     step: int
     private: frozenset[str]
+    from_zero: bool
 
 
 @dataclass
@@ -43,6 +46,19 @@ class Ranges:
     absorbed: set[int] = field(default_factory=set)
     #: id of the call of range -> its loop
     calls: dict[int, Counted] = field(default_factory=dict)
+    #: the same as ``absorbed``, for each loop
+    statements: dict[int, set[int]] = field(default_factory=dict)
+
+    def only(self, headers: Collection[int]) -> Ranges:
+        """The same of some loops alone, which cannot count beyond the largest integer."""
+        loops = {
+            header: replace(loop, from_zero=loop.step != 1)
+            for header, loop in self.loops.items()
+            if header in headers
+        }
+        calls = {number: loop for number, loop in self.calls.items() if loop.header in headers}
+        absorbed = set().union(*(self.statements[header] for header in loops))
+        return Ranges(loops, absorbed, calls, {h: self.statements[h] for h in loops})
 
     def remember(self, env: Env, stmt: Any) -> None:
         """Hold the bounds as they are where range is called."""
@@ -73,7 +89,8 @@ def find(
         if counted is not None:
             loop_, statements, call = counted
             found.loops[header] = loop_
-            found.absorbed |= {id(s) for s in statements}
+            found.statements[header] = {id(s) for s in statements}
+            found.absorbed |= found.statements[header]
             found.calls[id(call)] = loop_
     return found
 
@@ -123,7 +140,8 @@ def _match(
         return None
     statements = [step_stmt, first, second, *chain]
     private = frozenset({pair, more, *(s.target.name for s in chain)})
-    counted = Counted(header, branch.truebr, first.target.name, arguments, step, private)
+    variable = first.target.name
+    counted = Counted(header, branch.truebr, variable, arguments, step, private, step < 0)
     return (counted, statements, call) if _is_range(frame, call) else None
 
 
@@ -174,7 +192,7 @@ def _step(frame: Frame, arguments: tuple[str, ...]) -> int | None:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Operands of the ``scf.for``; a descending range counts its iterations from 0."""
+    """Operands of the ``scf.for``; for one that counts from 0 ``start`` is where its range does."""
 
     lower: Any
     upper: Any
@@ -185,7 +203,7 @@ class Bounds:
     def variable(self, frame: Frame, counted: Counted, iv: Any) -> Slot:
         """The loop variable's slot for the induction variable ``iv``."""
         wide = frame.mlir_type(types.int64)
-        if counted.step > 0:
+        if not counted.from_zero:
             index = iv if self.not_negative else None
             return Slot(types.int64, build.index_cast(iv, wide), index=index)
         scaled = build.value(
@@ -205,12 +223,14 @@ def bounds(frame: Frame, env: Env, counted: Counted) -> Bounds:
     literal = isinstance(start.type, types.IntegerLiteral) and start.type.literal_value >= 0
     not_negative = literal or start.index is not None
     lower, upper = frame.size(start), frame.size(stop)
-    if counted.step > 0:
+    if not counted.from_zero:
         step = frame.index_constant(counted.step)
         return Bounds(lower, upper, step, None, not_negative)
     index = build.index_type()
-    distance = build.value("arith.subi", (lower, upper), index)
-    trips = build.value("arith.ceildivsi", (distance, frame.index_constant(-counted.step)), index)
+    ends = (lower, upper) if counted.step < 0 else (upper, lower)
+    distance = build.value("arith.subi", ends, index)
+    by = frame.index_constant(abs(counted.step))
+    trips = build.value("arith.ceildivsi", (distance, by), index)
     wide = frame.mlir_type(types.int64)
     zero, one = frame.index_constant(0), frame.index_constant(1)
     return Bounds(zero, trips, one, build.index_cast(lower, wide), False)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from numba.core import ir
 
@@ -86,6 +86,21 @@ def convert_statements(
         statements.convert(frame, env, stmt)
 
 
+class RangeLoops(Protocol):
+    """Loops of a control-flow graph that are imported as one structured operation each."""
+
+    loops: Mapping[int, graph.Loop]
+    iterators: ranges.Ranges
+
+    def collapse(self, control: dict[int, list[int]]) -> None:
+        """Leave of each loop its header, from which control goes behind the loop."""
+        ...
+
+    def build(self, frame: Frame, blocks: BlockSet, header: int, env: Env) -> int:
+        """Import a loop at the insertion point; returns the label of the block behind it."""
+        ...
+
+
 # -- control-flow graphs -------------------------------------------------------
 class CfgImporter:
     """Imports blocks into the blocks of one MLIR region, with block arguments for variables.
@@ -102,8 +117,10 @@ class CfgImporter:
         entry: int,
         exit_label: int | None = None,
         results: tuple[str, ...] = (),
+        loops: RangeLoops | None = None,
     ) -> None:
         self.frame, self.blocks, self.entry = frame, blocks, entry
+        self.loops = loops
         self.exit, self.results = exit_label, results
         inner = set(labels) | ({exit_label} if exit_label is not None else set())
         self.graph: dict[int, list[int]] = {START: [entry]}
@@ -111,11 +128,18 @@ class CfgImporter:
             self.graph[label] = [s for s in blocks.graph[label] if s in inner]
         if exit_label is not None:
             self.graph[exit_label] = []
+        if loops is not None:
+            loops.collapse(self.graph)
         self.idom = graph.immediate_dominators(self.graph, START)
         self.ways = Counter(target for targets in self.graph.values() for target in targets)
         self.params = self._place_params()
         self.mlir_blocks: dict[int, Any] = {}
         self.envs: dict[int, Env] = {}
+
+    def _defs(self, label: int) -> set[str] | frozenset[str]:
+        loop = None if self.loops is None else self.loops.loops.get(label)
+        own = self.blocks.summaries[label].defs
+        return own if loop is None else self.blocks.assigned(loop.body)
 
     def _live(self, label: int) -> set[str] | frozenset[str]:
         return set(self.results) if label == self.exit else self.blocks.live[label]
@@ -127,7 +151,7 @@ class CfgImporter:
         for label in self.idom:
             if label in (START, self.exit):
                 continue
-            for name in self.blocks.summaries[label].defs:
+            for name in self._defs(label):
                 sites.setdefault(name, set()).add(label)
         params: dict[int, set[str]] = {label: set() for label in self.idom}
         for name, labels in sites.items():
@@ -167,8 +191,12 @@ class CfgImporter:
         return None if self.exit is None else self.mlir_blocks.get(self.exit)
 
     def _block(self, label: int, env: Env) -> None:
+        if self.loops is not None and label in self.loops.loops:
+            self._branch(env, self.loops.build(self.frame, self.blocks, label, env))
+            return
         *body, last = self.blocks.blocks[label].body
-        convert_statements(self.frame, env, body, self._needed_by(label, last))
+        iterators = None if self.loops is None else self.loops.iterators
+        convert_statements(self.frame, env, body, self._needed_by(label, last), iterators)
         with self.frame.location(last.loc):
             self._terminator(label, env, last)
 
@@ -343,6 +371,10 @@ class StructuredImporter:
         return carried_attributes(self.frame, names)
 
     # -- loops ---------------------------------------------------------------
+    def loop(self, header: int, env: Env) -> int:
+        """Import one loop; returns the label of the block behind it."""
+        return self._loop(self.loops[header], env)
+
     def _loop(self, loop: graph.Loop, env: Env) -> int:
         exits = loop.exits(self.blocks.graph)
         assigned = self.blocks.assigned(loop.body)
