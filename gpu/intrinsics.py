@@ -20,6 +20,9 @@ from numba_mlir.gpu.native import Python, dtype_code
 
 _I64 = llvm.IntType(64)
 _SLOT = cgutils.voidptr_t
+#: sizes and distances of kernels whose indices have 32 bits are below this: the threads of a
+#: grid can be more than the indices of a loop
+_SHORT = 2**30
 
 
 #: all intrinsics of this module that exist: they are safe on arrays of a device
@@ -74,8 +77,15 @@ def _launch(kernel: Kernel, context: Any, builder: Any, sig: Any, args: Any) -> 
             array = make_array(kind)(context, builder, member)
             first = first or array
             values += _descriptor(builder, kind, array)
+            if kernel.index_bits != 64:
+                _short(context, builder, _span(builder, kind, array))
         else:
             values.append(member)
+    if kernel.index_bits != 64:
+        values = [
+            _short(context, builder, value) if wanted == "i32" and value.type == _I64 else value
+            for wanted, value in zip(kernel.kinds, values, strict=True)
+        ]
     assert len(values) == len(kernel.kinds) and first is not None, kernel
     arguments = _packed(builder, values, by_value=kernel.place.backend == "sycl")
     geometry = cgutils.unpack_tuple(builder, args[0], 5)
@@ -102,6 +112,27 @@ def _descriptor(builder: Any, kind: Any, array: Any) -> list[Any]:
     elements = [builder.sdiv(stride, array.itemsize) for stride in strides]
     pointer = builder.bitcast(array.data, _SLOT)
     return [pointer, pointer, _I64(0), *sizes, *elements]
+
+
+def _span(builder: Any, kind: Any, array: Any) -> Any:
+    """Elements between an array's first and last one in memory."""
+    total = _I64(0)
+    _, _, _, *numbers = _descriptor(builder, kind, array)
+    for size, stride in zip(numbers[: kind.ndim], numbers[kind.ndim :], strict=True):
+        step = builder.select(
+            builder.icmp_signed("<", stride, _I64(0)), builder.neg(stride), stride
+        )
+        total = builder.add(total, builder.mul(size, step))
+    return total
+
+
+def _short(context: Any, builder: Any, value: Any) -> Any:
+    """A number that a kernel takes with 32 bits; one that does not fit is a ValueError."""
+    size = builder.select(builder.icmp_signed("<", value, _I64(0)), builder.neg(value), value)
+    with builder.if_then(builder.icmp_signed(">=", size, _I64(_SHORT)), likely=False):
+        message = "more than 2**30 elements need gpu_use_64bit_index=True"
+        context.call_conv.return_user_exc(builder, ValueError, (message,))
+    return builder.trunc(value, llvm.IntType(32))
 
 
 def _packed(builder: Any, values: Sequence[Any], by_value: bool) -> Any:

@@ -15,8 +15,8 @@ class Kernel:
     """Code for a device, and which kernel in it.
 
     ``kinds`` are the kinds of the arguments in order: "ptr", or a number's MLIR type.
-    ``where`` is the user's line, for errors.  ``loaded`` is the back end's to keep what it
-    made of the code, by context.
+    ``where`` is the user's line, for errors; indices have ``index_bits``.  ``loaded`` is the
+    back end's to keep what it made of the code, by context.
     """
 
     place: Place
@@ -24,6 +24,7 @@ class Kernel:
     code: bytes
     kinds: tuple[str, ...]
     where: str = ""
+    index_bits: int = 64
     loaded: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
     _launch: Any = field(default=None, repr=False, compare=False)
 

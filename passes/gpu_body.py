@@ -8,6 +8,7 @@ from numba_mlir import mlir
 from numba_mlir.passes import building
 from numba_mlir.passes.gpu_loops import Refused, sequential
 from numba_mlir.passes.gpu_reduce import as_stored, truth
+from numba_mlir.passes.gpu_scatter import make_atomic
 from numba_mlir.passes.values import is_memref, nested
 
 _DIALECTS = frozenset({"arith", "math", "complex", "index", "ub"})
@@ -15,14 +16,15 @@ _OPERATIONS = frozenset(
     {
         "scf.for", "scf.while", "scf.if", "scf.yield", "scf.condition", "scf.execute_region",
         "scf.parallel", "scf.reduce", "scf.reduce.return", "cf.br", "cf.cond_br",
-        "memref.load", "memref.store", "memref.dim",
+        "memref.load", "memref.store", "memref.dim", "memref.atomic_rmw",
+        "memref.generic_atomic_rmw", "memref.atomic_yield",
     }
 )  # fmt: skip
 
 
 def legalize(loop: Any) -> None:
     """Rewrite the body of ``loop``, in place; raises Refused with the first obstacle."""
-    _erase_unused(loop)
+    erase_unused(loop)
     for op in list(nested(loop)):
         if op.name == "numba.wrap_index":
             _wrap(op)
@@ -30,6 +32,7 @@ def legalize(loop: Any) -> None:
             _undefined(op)
         elif op.name in ("memref.load", "memref.store"):
             _truth_values(op)
+    make_atomic(loop)
     for op in nested(loop):
         _check(op)
     for op in reversed(list(nested(loop))):  # inner loops first
@@ -37,7 +40,7 @@ def legalize(loop: Any) -> None:
             sequential(op)
 
 
-def _erase_unused(loop: Any) -> None:
+def erase_unused(loop: Any) -> None:
     """Operations of the numba dialect whose results nobody needs: tuples of indices."""
     for op in reversed(list(nested(loop))):
         pure = op.name.startswith("numba.expr") or op.name == "numba.undef"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from numba_mlir import mlir
-from numba_mlir.passes import gpu_registers, gpu_rows
+from numba_mlir.passes import gpu_registers, gpu_rows, gpu_truncate
 from numba_mlir.passes.gpu_body import legalize
 from numba_mlir.passes.gpu_loops import (
     Refused,
@@ -41,6 +41,19 @@ _TOGETHER = 4
 _ROWS_TOGETHER, _SHORT = 8, 50
 #: numeric address space of arrays, the same in NVPTX and SPIR-V (OpenCL)
 GLOBAL = 1
+
+
+@dataclass(frozen=True)
+class Target:
+    """The ``gpu.module`` that kernels are made in, and what is known of the device.
+
+    ``subgroup``: threads that can read each other's registers.  ``truncate``: numbers that
+    are float64 come as float32.
+    """
+
+    module: Any
+    subgroup: int = 0
+    truncate: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,7 +112,7 @@ class Parameter:
     inside: Callable[..., Any]
 
 
-def parameter(value: Any) -> Parameter:
+def parameter(value: Any, truncate: bool = False) -> Parameter:
     """Operations for the host's side are created at the insertion point.
 
     Arrays are memrefs of the global address space.  Truth values are bytes, alone and in
@@ -114,6 +127,12 @@ def parameter(value: Any) -> Parameter:
     if text == "i1":
         byte = ir.IntegerType.get_signless(8)
         return Parameter((arith.extui(byte, value),), (byte,), truth)
+    if truncate and "f64" in text:
+        short = gpu_truncate.narrowed(value)
+        inner = parameter(short)
+        return replace(
+            inner, inside=lambda *args: gpu_truncate.widened(inner.inside(*args), value.type)
+        )
     if text.startswith("complex<"):
         parts = (mlir.complex.re(value), mlir.complex.im(value))
         kinds = tuple(part.type for part in parts)
@@ -142,9 +161,9 @@ def _arguments(type_: Any) -> int:
 
 
 # -- kernels ---------------------------------------------------------------------------
-def elementwise(loop: Any, module: Any, name: str) -> Launch:
+def elementwise(loop: Any, target: Target, name: str) -> Launch:
     """The kernel of a loop without reductions; its operands are made at the insertion point."""
-    builder = KernelBuilder(module, name, outside_of(loop))
+    builder = KernelBuilder(target, name, outside_of(loop))
     builder.mark_apart(loop)
     with builder.inside():
         count = bodies(loop)
@@ -183,25 +202,30 @@ def stores_apart(loop: Any) -> bool:
     )
 
 
-def rows(loop: Any, module: Any, name: str, subgroup: int = 0) -> Launch:
+def rows(loop: Any, target: Target, name: str) -> Launch:
     """The kernel of a loop over rows, for which `gpu_rows.applies`: a block for each row."""
-    builder = KernelBuilder(module, name, outside_of(loop))
+    builder = KernelBuilder(target, name, outside_of(loop))
     builder.mark_apart(loop)
     with builder.inside():
-        block = Block(module, Threads.here(), subgroup)
+        block = block_of(target)
         share = functools.partial(gpu_rows.in_turns, block)
         gpu_rows.over_blocks(builder.loop(loop), name, share)
     return builder.launch
 
 
-def kept_rows(loop: Any, module: Any, name: str, subgroup: int = 0) -> Launch:
+def block_of(target: Target) -> Block:
+    """The threads of the block that the kernel at the insertion point is run by."""
+    return Block(target.module, Threads.here(), target.subgroup)
+
+
+def kept_rows(loop: Any, target: Target, name: str) -> Launch:
     """The kernel of a loop over rows for which `gpu_registers.elements` is not 0: a block
     of as many threads as a row needs, which keep it in registers."""
-    builder = KernelBuilder(module, name, outside_of(loop), gpu_registers.WIDE)
+    builder = KernelBuilder(target, name, outside_of(loop), gpu_registers.WIDE)
     builder.mark_apart(loop)
     with builder.inside():
         threads = Threads.here()
-        block = Block(module, threads, subgroup, gpu_registers.WIDE, threads.width)
+        block = Block(target.module, threads, target.subgroup, gpu_registers.WIDE, threads.width)
         gpu_registers.over_blocks(builder.loop(loop), block, name)
     return builder.launch
 
@@ -214,12 +238,12 @@ class KernelBuilder:
     """A kernel under construction; ``values`` has what stands inside for each captured value."""
 
     def __init__(
-        self, module: Any, name: str, outside: Sequence[Any], threads: int = BLOCK
+        self, target: Target, name: str, outside: Sequence[Any], threads: int = BLOCK
     ) -> None:
-        self._parameters = {value: parameter(value) for value in outside}
+        self._parameters = {value: parameter(value, target.truncate) for value in outside}
         ir = mlir.ir
         inputs = [kind for one in self._parameters.values() for kind in one.types]
-        with ir.InsertionPoint(module.regions[0].blocks[0]):
+        with ir.InsertionPoint(target.module.regions[0].blocks[0]):
             self._function = mlir.gpu.GPUFuncOp(ir.FunctionType.get(inputs, []), name, kernel=True)
         size = ir.IntegerAttr.get(ir.IntegerType.get_signless(32), threads)
         self._function.operation.attributes[THREADS] = size

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from numba_mlir import mlir
-from numba_mlir.passes import gpu_complex
+from numba_mlir.passes import gpu_complex, gpu_scatter
 from numba_mlir.passes.gpu_kernel import APART, THREADS
 from numba_mlir.passes.gpu_loops import Refused
 from numba_mlir.passes.values import nested, operations
@@ -20,19 +20,19 @@ _EXPAND = (
 )
 _PIPELINES: dict[str, str] = {
     "cuda": (
-        "gpu.module(convert-gpu-to-nvvm{index-bitwidth=64},"
-        "convert-complex-to-llvm,convert-to-llvm,canonicalize,cse,reconcile-unrealized-casts)"
+        "gpu.module(convert-gpu-to-nvvm{index-bitwidth=BITS},"
+        "convert-complex-to-llvm,convert-to-llvm{dynamic=SHORT},canonicalize,cse,reconcile-unrealized-casts)"
     ),
     "sycl": (
-        "gpu.module(canonicalize),convert-cf-to-llvm,"
-        "gpu.module(convert-gpu-to-llvm-spv{use-64bit-index=1},"
-        "convert-complex-to-llvm,convert-to-llvm,canonicalize,cse,reconcile-unrealized-casts)"
+        "gpu.module(canonicalize),convert-cf-to-llvm{index-bitwidth=BITS},"
+        "gpu.module(convert-gpu-to-llvm-spv{use-64bit-index=WIDE},"
+        "convert-complex-to-llvm,convert-to-llvm{dynamic=SHORT},canonicalize,cse,reconcile-unrealized-casts)"
     ),
 }
 
 
-def to_llvm(kernels: Any, target: Target) -> str:
-    """LLVM IR text of a ``gpu.module``, which stays as it is.
+def to_llvm(kernels: Any, target: Target, bits: int = 64) -> str:
+    """LLVM IR text of a ``gpu.module``, which stays as it is; indices have ``bits``.
 
     Calls functions of libdevice ("cuda") or OpenCL's built-in functions ("sycl").
     Raises Refused for an operation that the target has not.
@@ -43,13 +43,23 @@ def to_llvm(kernels: Any, target: Target) -> str:
         module.operation.attributes["gpu.container_module"] = ir.UnitAttr.get()
         with ir.InsertionPoint(module.body):
             copy = kernels.clone()
+        if target == "sycl":
+            gpu_scatter.expand_float_sums(copy)
+        if bits != 64:  # the last of the passes asks the module
+            copy.attributes["dlti.dl_spec"] = ir.Attribute.parse(
+                f"#dlti.dl_spec<index = {bits} : i32>"
+            )
         mlir.run_pipeline(module.operation, _EXPAND)
         _call_functions(copy, _CONVENTIONS[target])
         mlir.run_pipeline(module.operation, "builtin.module(gpu.module(convert-scf-to-cf))")
         for op in operations(copy.regions[0].blocks[0]):
             if op.name == "gpu.func":
                 gpu_complex.split(op)
-        mlir.run_pipeline(module.operation, f"builtin.module({_PIPELINES[target]})")
+        words = {"BITS": bits, "WIDE": int(bits == 64), "SHORT": int(bits != 64)}
+        lowering = _PIPELINES[target]
+        for word, number in words.items():
+            lowering = lowering.replace(word, str(number))
+        mlir.run_pipeline(module.operation, f"builtin.module({lowering})")
         (copy,) = (op for op in operations(module.body) if op.name == "gpu.module")
         plain = ir.Module.create()
         for op in operations(copy.regions[0].blocks[0]):

@@ -15,8 +15,10 @@ from typing import Any, ClassVar
 from numba_mlir import mlir
 from numba_mlir.passes import building, gpu_registers, gpu_rows
 from numba_mlir.passes.base import MLIRPass, PassResult, Remark
+from numba_mlir.passes.gpu_body import erase_unused
 from numba_mlir.passes.gpu_kernel import (
     Launch,
+    Target,
     bodies,
     captured,
     elementwise,
@@ -26,6 +28,7 @@ from numba_mlir.passes.gpu_kernel import (
 from numba_mlir.passes.gpu_loops import Refused, extent, product, segments
 from numba_mlir.passes.gpu_reduce import BLOCK
 from numba_mlir.passes.gpu_stages import both_stages, first_stage, second_stage
+from numba_mlir.passes.gpu_truncate import narrow, pass_bits, truncate, widened
 from numba_mlir.passes.values import is_memref, nested, operations
 
 #: symbol of the ``gpu.module`` with the kernels of a function
@@ -44,6 +47,7 @@ class GpuOutline(MLIRPass):
     result of a floating-point sum depends on it, and on nothing else.
     ``subgroup``: how many threads of the device can read each other's registers; 0: none.
     ``last_block``: reductions are one kernel, of which the last block combines the others'.
+    ``truncate``: float64 arithmetic in float32; ``fp64``: the device can convert float64.
     """
 
     name: ClassVar[str] = "gpu-outline"
@@ -51,6 +55,8 @@ class GpuOutline(MLIRPass):
     reduction_blocks: int = 2048
     subgroup: int = 0
     last_block: bool = False
+    truncate: bool = False
+    fp64: bool = True
 
     def run(self, module: Any) -> PassResult:
         with module.context:
@@ -87,6 +93,7 @@ class _Outliner:
     # -- loops -------------------------------------------------------------------------
     def _outline(self, loop: Any) -> None:
         location = loop.location
+        erase_unused(loop)
         marker = _Marker(loop)
         try:
             with mlir.ir.InsertionPoint(loop), location:
@@ -102,36 +109,50 @@ class _Outliner:
         lower, upper, _, initial = segments(loop)
         geometry = _Geometry.of(lower, upper, 1 if initial else bodies(loop))
         name = f"{self._stem}_{self._count}"
+        results: list[Any] = []
+        over = f"over {_indices(len(lower))}"
         if not initial and gpu_rows.applies(loop):
             self._rows(loop, name, geometry)
-            what = f"offloaded: kernel {name} over {_indices(len(lower))}, a block for long rows"
+            what = f"offloaded: kernel {name} {over}, a block for long rows"
         elif not initial:
-            self._launch(elementwise(loop, self._module_of_kernels(), name), geometry)
-            what = f"offloaded: kernel {name} over {_indices(len(lower))}"
+            self._launch(elementwise(loop, self._target(), name), geometry)
+            what = f"offloaded: kernel {name} {over}"
         else:
-            geometry = geometry.capped(self._pass.reduction_blocks)
-            self._reduce(loop, name, geometry)
-            over = _indices(len(lower))
+            results = self._reduce(loop, name, geometry.capped(self._pass.reduction_blocks))
             stages = "" if self._pass.last_block else " and a second stage"
-            what = f"offloaded: kernel {name}{stages}, a reduction over {over}"
+            what = f"offloaded: kernel {name}{stages}, a reduction {over}"
+        if self._pass.truncate:
+            self._truncate(name)
+            what += ", float64 as float32"
+        for old, new in zip(list(loop.results), results, strict=True):
+            old.replace_all_uses_with(new)
         self._count += 1
         loop.erase()
         return what
 
+    def _truncate(self, name: str) -> None:
+        """Kernels whose names begin so compute in float32."""
+        truncate(self._target().module, name, native=self._pass.fp64)
+        if self._pass.fp64:
+            return
+        for op in nested(self._function):
+            if op.name == "gpu.launch_func" and f"::@{name}" in str(op.attributes["kernel"]):
+                pass_bits(op)
+
     def _rows(self, loop: Any, name: str, geometry: _Geometry) -> None:
         """Kernels for long rows, a block for each, and for short ones, a thread for each."""
         arith, at_least = mlir.arith, mlir.arith.CmpIPredicate.sge
-        kernels, subgroup = self._module_of_kernels(), self._pass.subgroup
+        target = self._target()
         lower, upper, _, _ = segments(loop)
         sizes = [extent(low, high) for low, high in zip(lower, upper, strict=True)]
         one, length = building.index(1), gpu_rows.length(loop)
         count = product(sizes)
         blocks = _blocks(count, one, _MAX_X)
-        many = rows(loop, kernels, name, subgroup)
+        many = rows(loop, target, name)
         is_long = arith.cmpi(at_least, length, building.index(gpu_rows.LONG))
         choices = [(is_long, many, _Geometry(blocks, one, building.index(BLOCK), one))]
         if each := gpu_registers.elements(loop):
-            kept = kept_rows(loop, kernels, f"{name}_kept", subgroup)
+            kept = kept_rows(loop, target, f"{name}_kept")
             needed = arith.ceildivui(length, building.index(each))
             width = _power_of_two(needed, gpu_registers.WIDE)
             width = arith.maxui(width, building.index(gpu_registers.NARROW))
@@ -140,7 +161,7 @@ class _Outliner:
             fits = arith.andi(fits, arith.cmpi(at_least, most, length))
             fits = arith.andi(fits, arith.cmpi(at_least, building.index(_MAX_X), count))
             choices.insert(0, (fits, kept, _Geometry(blocks, one, width, one)))
-        self._choose(choices, (elementwise(loop, kernels, f"{name}_short"), geometry))
+        self._choose(choices, (elementwise(loop, target, f"{name}_short"), geometry))
 
     def _choose(self, choices: list[Any], last: tuple[Launch, _Geometry]) -> None:
         """Launch the first of ``choices`` whose condition holds, or ``last``."""
@@ -157,24 +178,31 @@ class _Outliner:
             self._choose(choices[1:], last)
             ir.Operation.create("scf.yield")
 
-    def _reduce(self, loop: Any, name: str, geometry: _Geometry) -> None:
-        kernels, like = self._module_of_kernels(), self._some_array(loop)
+    def _reduce(self, loop: Any, name: str, geometry: _Geometry) -> list[Any]:
+        """Launches, and what takes the place of the loop's results."""
+        target, like = self._target(), self._some_array(loop)
         initial = segments(loop)[3]
+        kinds = [self._stored(value.type) for value in initial]
         blocks = mlir.arith.muli(geometry.columns, geometry.rows)
-        partials = [scratch(like, blocks, value.type, n) for n, value in enumerate(initial)]
-        results, subgroup, one = partials, self._pass.subgroup, building.index(1)
+        partials = [scratch(like, blocks, kind, n) for n, kind in enumerate(kinds)]
+        results, one = partials, building.index(1)
         if self._pass.last_block:
             results = [_landing(partial, n) for n, partial in enumerate(partials)]
             finished = scratch(like, one, mlir.ir.IntegerType.get_signless(32), -1)
-            launch = both_stages(loop, kernels, name, partials, results, finished, subgroup)
+            launch = both_stages(loop, target, name, partials, results, finished)
             self._launch(launch, geometry)
         else:
-            self._launch(first_stage(loop, kernels, name, partials, subgroup), geometry)
-            second = second_stage(loop, kernels, f"{name}_second", partials, blocks, subgroup)
+            self._launch(first_stage(loop, target, name, partials), geometry)
+            second = second_stage(loop, target, f"{name}_second", partials, blocks)
             self._launch(second, _Geometry(one, one, building.index(BLOCK), one))
         zero = building.index(0)
-        for old, result in zip(list(loop.results), results, strict=True):
-            old.replace_all_uses_with(device_load(result, [zero], old.type))
+        pairs = zip(results, kinds, strict=True)
+        loaded = [device_load(result, [zero], kind) for result, kind in pairs]
+        return [widened(one, value.type) for one, value in zip(loaded, initial, strict=True)]
+
+    def _stored(self, kind: Any) -> Any:
+        """The type that partial results of type ``kind`` have in memory."""
+        return narrow(kind) if self._pass.truncate else kind
 
     def _launch(self, launch: Launch, geometry: _Geometry) -> None:
         one = building.index(1)
@@ -193,7 +221,8 @@ class _Outliner:
             if "sym_name" in op.attributes and op.attributes["sym_name"].value.startswith(name):
                 op.erase()
 
-    def _module_of_kernels(self) -> Any:
+    def _target(self) -> Target:
+        """Where kernels are made; the module is created when it is asked for first."""
         if self._kernels is None:
             ir = mlir.ir
             with ir.InsertionPoint(self._module.body), ir.Location.unknown():
@@ -201,7 +230,7 @@ class _Outliner:
                 made = ir.Operation.create("gpu.module", attributes=attributes, regions=1)
             made.regions[0].blocks.append()
             self._kernels = made
-        return self._kernels
+        return Target(self._kernels, self._pass.subgroup, self._pass.truncate)
 
     def _some_array(self, loop: Any) -> Any:
         """An array on the device that new ones go beside."""

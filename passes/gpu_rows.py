@@ -23,6 +23,7 @@ from numba_mlir.passes.gpu_reduce import (
     barrier,
     number,
 )
+from numba_mlir.passes.gpu_scatter import is_own
 from numba_mlir.passes.provenance import Provenance
 from numba_mlir.passes.values import defined_inside, nested, operations, owner
 
@@ -91,6 +92,10 @@ def _keeps_apart(loop: Any, inner: list[Any]) -> bool:
             continue
         made = owner(array)
         if made is None or made.name != "memref.alloc":
+            return False
+        ivs = list(loop.regions[0].blocks[0].arguments)
+        stores = [op for op in ops if op.name == "memref.store"]
+        if not all(is_own(_indices(op), ivs, loop) for op in stores):
             return False
         others = [other for other in accesses if other != array]
         if any(known.may_alias(known.root(array), known.root(o), loop) for o in others):

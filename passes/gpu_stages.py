@@ -14,9 +14,16 @@ from typing import Any
 
 from numba_mlir import mlir
 from numba_mlir.passes import building, gpu_vectors
-from numba_mlir.passes.gpu_kernel import KernelBuilder, Launch, captured, is_constant, outside_of
+from numba_mlir.passes.gpu_kernel import (
+    KernelBuilder,
+    Launch,
+    Target,
+    block_of,
+    captured,
+    is_constant,
+    outside_of,
+)
 from numba_mlir.passes.gpu_loops import (
-    Threads,
     body_of,
     combined,
     over_threads,
@@ -37,19 +44,17 @@ from numba_mlir.passes.values import nested
 _ACQUIRE_RELEASE = 6
 
 
-def first_stage(
-    loop: Any, module: Any, name: str, partials: Sequence[Any], subgroup: int = 0
-) -> Launch:
+def first_stage(loop: Any, target: Target, name: str, partials: Sequence[Any]) -> Launch:
     """One value a block into each of ``partials``."""
-    builder = KernelBuilder(module, name, [*outside_of(loop), *partials])
+    builder = KernelBuilder(target, name, [*outside_of(loop), *partials])
     builder.mark_apart(loop)
     with builder.inside():
-        _of_blocks(builder, loop, Block(module, Threads.here(), subgroup), name, partials)
+        _of_blocks(builder, loop, block_of(target), name, partials)
     return builder.launch
 
 
 def second_stage(
-    loop: Any, module: Any, name: str, partials: Sequence[Any], count: Any, subgroup: int = 0
+    loop: Any, target: Target, name: str, partials: Sequence[Any], count: Any
 ) -> Launch:
     """One block: combines the first ``count`` of ``partials`` and the loop's initial values,
     and leaves each result in the first place of its array."""
@@ -57,25 +62,25 @@ def second_stage(
     reduce = body_of(loop)[2]
     outside = [v for v in (*partials, count, *initial, *captured(reduce, regions_only=True))
                if not is_constant(v)]  # fmt: skip
-    builder = KernelBuilder(module, name, list(dict.fromkeys(outside)))
+    builder = KernelBuilder(target, name, list(dict.fromkeys(outside)))
     with builder.inside():
-        block = Block(module, Threads.here(), subgroup)
+        block = block_of(target)
         _of_one_block(builder, loop, block, name, partials, builder.value(count), partials)
     return builder.launch
 
 
 def both_stages(
-    loop: Any, module: Any, name: str, partials: Sequence[Any], results: Sequence[Any],
-    finished: Any, subgroup: int = 0,
+    loop: Any, target: Target, name: str, partials: Sequence[Any], results: Sequence[Any],
+    finished: Any,
 ) -> Launch:  # fmt: skip
     """One kernel: the block that finishes last combines ``partials`` into the first places
     of ``results``.  ``finished`` counts the blocks; it is 0 before and afterwards."""
     outside = [*outside_of(loop), *partials, *results, finished]
-    builder = KernelBuilder(module, name, outside)
+    builder = KernelBuilder(target, name, outside)
     builder.mark_apart(loop)
     with builder.inside():
         gpu, x, y = mlir.gpu, mlir.gpu.Dimension.x, mlir.gpu.Dimension.y
-        block = Block(module, Threads.here(), subgroup)
+        block = block_of(target)
         _of_blocks(builder, loop, block, name, partials)
         count = mlir.arith.muli(gpu.grid_dim(x), gpu.grid_dim(y))
         counter = builder.value(finished)

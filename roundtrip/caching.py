@@ -29,7 +29,14 @@ from numba_mlir.roundtrip import vectormath
 
 DISTRIBUTION = "numba-mlir-roundtrip"
 #: the packages whose sources decide about the code that is made
-ROOMS = ("numba_mlir", "numba_mlir.roundtrip", "numba_mlir.converters", "numba_mlir.passes")
+ROOMS = (
+    "numba_mlir",
+    "numba_mlir.roundtrip",
+    "numba_mlir.converters",
+    "numba_mlir.passes",
+    "numba_mlir.gpu",
+    "numba_mlir.gpu.backends",
+)
 _DIGEST_SIZE = 32
 
 

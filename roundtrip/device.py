@@ -72,13 +72,15 @@ _SUBGROUPS = {"cuda": 32}
 _BLOCKS_PER_UNIT = {"cuda": 4}
 
 
-def outlining(place: Place) -> dict[str, Any]:
-    """Options of the pass GpuOutline for a device."""
+def outlining(place: Place, truncate: bool | str) -> dict[str, Any]:
+    """Options of the pass GpuOutline for a device; ``truncate`` is ``gpu_fp64_truncate``."""
     subgroup = _SUBGROUPS.get(place.backend, 0)
+    found = backend(place.backend).properties(place)
     options: dict[str, Any] = {"subgroup": subgroup, "last_block": bool(subgroup)}
+    options |= {"truncate": truncate is True or (truncate == "auto" and not found.fp64),
+                "fp64": found.fp64}  # fmt: skip
     if each := _BLOCKS_PER_UNIT.get(place.backend):
-        units = backend(place.backend).properties(place).compute_units
-        options["reduction_blocks"] = each * units
+        options["reduction_blocks"] = each * found.compute_units
     return options
 
 
@@ -168,5 +170,6 @@ def device_rules(imported: Imported, state: Any, record: Record) -> dict[str, An
         return {}
     from numba_mlir.roundtrip import gpu_compile, gpu_export
 
-    imported.kernels = gpu_compile.compiled(imported.module, place, record, state.func_ir.loc)
+    bits = 32 if state.flags.gpu_use_64bit_index is False else 64
+    imported.kernels = gpu_compile.compiled(imported.module, place, bits, record, state.func_ir.loc)
     return gpu_export.RULES

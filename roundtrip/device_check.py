@@ -44,7 +44,7 @@ class _Checker:
         self._place = place
         self._reasons = {
             (remark.file, remark.line): remark.message
-            for remark in record.remarks
+            for remark in reversed(record.remarks)  # the first one of a line counts
             if remark.kind == "missed"
         }
 

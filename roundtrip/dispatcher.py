@@ -27,7 +27,7 @@ from numba_mlir.passes.base import Remark
 from numba_mlir.roundtrip.caching import MLIRFunctionCache, identity_of
 from numba_mlir.roundtrip.checking import Checker
 from numba_mlir.roundtrip.diagnostics import Diagnostics, Report, show
-from numba_mlir.roundtrip.flags import PREFIX, MLIRTargetOptions, select, with_mlir_flags
+from numba_mlir.roundtrip.flags import PREFIXES, MLIRTargetOptions, select, with_mlir_flags
 from numba_mlir.roundtrip.instruments import record_of
 from numba_mlir.roundtrip.pipeline import STAGES, compiler_class
 
@@ -116,7 +116,7 @@ class MLIRDispatcher(CPUDispatcher):
 
     def plain(self) -> CPUDispatcher:
         """A new stock dispatcher for the same function, options, and declared signatures."""
-        options = {k: v for k, v in self.targetoptions.items() if not k.startswith(PREFIX)}
+        options = {k: v for k, v in self.targetoptions.items() if not k.startswith(PREFIXES)}
         made = CPUDispatcher(self.py_func, self.locals, copy.deepcopy(options), self.user_pipeline)
         if not self._can_compile:
             for signature in self.nopython_signatures:
@@ -268,7 +268,13 @@ def jit(*args: Any, **options: Any) -> Any:
         The first call of each signature is compared with plain Numba on copies of the
         arguments; a difference raises CheckError.
 
-    Raises UnknownFlagError (a KeyError) for other names that begin with ``mlir_`` and
+    ``gpu_fp64_truncate``
+        Arithmetic of kernels on float64 numbers in float32; "auto": where the device has no
+        float64.  Arrays stay what they are.
+    ``gpu_use_64bit_index``
+        False: kernels compute indices with 32 bits, and larger arrays are an error.
+
+    Raises UnknownFlagError (a KeyError) for other names that begin with ``mlir_`` or ``gpu_`` and
     InvalidFlagError (a ValueError) for wrong values, both where the decorator stands.
     """
     return numba.jit(*args, _target=_target_for(options), **options)

@@ -1,4 +1,4 @@
-"""The ``mlir_*`` flags: one table, their type checks, and the preset rule.
+"""The ``mlir_*`` and ``gpu_*`` flags: one table, their type checks, and the preset rule.
 
 The rule: no pass flag given, the whole pipeline; one or more switched on, those passes
 and no other; one switched off, the whole pipeline without it.
@@ -15,7 +15,8 @@ from numba.core.targetconfig import Option
 
 from numba_mlir.errors import InvalidFlagError, UnknownFlagError
 
-PREFIX = "mlir_"
+#: names that begin so are ours; the second kind says how code for a device is made
+PREFIXES = ("mlir_", "gpu_")
 TileSizes = tuple[int, ...]
 
 
@@ -54,6 +55,10 @@ def _is_gpu(value: Any) -> bool:
     return _is_bool(value) or value in ("sycl", "cuda")
 
 
+def _is_truncation(value: Any) -> bool:
+    return _is_bool(value) or value == "auto"
+
+
 def _is_identity(value: Any) -> bool:
     return _is_bool(value) or value == "exact"
 
@@ -81,6 +86,13 @@ FLAGS: dict[str, Flag] = {
         Flag("mlir_strict", _is_bool, _BOOL, "a refused function or loop is an error"),
         Flag("mlir_precise", _is_bool, _BOOL, "no vector versions of exp, sin and the like"),
         Flag("mlir_check", _is_bool, _BOOL, "compare first calls with plain Numba"),
+        Flag(
+            "gpu_fp64_truncate",
+            _is_truncation,
+            f"{_BOOL}, or 'auto' (where the device has no float64)",
+            "float64 arithmetic of kernels in float32",
+        ),
+        Flag("gpu_use_64bit_index", _is_bool, _BOOL, "indices of kernels have 64 bits"),
     )
 }
 
@@ -92,6 +104,8 @@ class Selection:
     passes: tuple[tuple[str, Any], ...] = ()
     strict: bool = False
     precise: bool = False
+    fp64_truncate: bool | str = False
+    use_64bit_index: bool = True
 
     def value(self, stage: str) -> Any:
         """The value of the flag of ``stage``; False when the pass is not wanted."""
@@ -99,10 +113,10 @@ class Selection:
 
 
 def select(given: Mapping[str, Any], available: Collection[str]) -> Selection:
-    """The preset rule over flags by name; others than ``mlir_*`` are ignored.
+    """The preset rule over flags by name; others than ours are ignored.
 
     ``available`` names the passes of this version.  Raises UnknownFlagError for an
-    unknown ``mlir_*`` name, InvalidFlagError for a wrong value and for a pass that is
+    unknown name with one of our prefixes, InvalidFlagError for a wrong value and for a pass that is
     switched on and not available.
     """
     values = _checked(given)
@@ -118,16 +132,17 @@ def select(given: Mapping[str, Any], available: Collection[str]) -> Selection:
             for stage, flag in stages.items()
             if flag.preset and stage in available and values.get(flag.name, True)
         }
-    strict, precise = (values.get(name, False) for name in ("mlir_strict", "mlir_precise"))
-    return Selection(tuple(chosen.items()), strict, precise)
+    names = ("mlir_strict", "mlir_precise", "gpu_fp64_truncate")
+    options = [values.get(name, False) for name in names]
+    return Selection(tuple(chosen.items()), *options, values.get("gpu_use_64bit_index", True))
 
 
 def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
-    values = {name: value for name, value in given.items() if name.startswith(PREFIX)}
+    values = {name: value for name, value in given.items() if name.startswith(PREFIXES)}
     unknown = sorted(values.keys() - FLAGS.keys())
     if unknown:
         raise UnknownFlagError(
-            f"Unrecognized options: {', '.join(unknown)}. Known {PREFIX}* options are "
+            f"Unrecognized options: {', '.join(unknown)}. Known options of this package are "
             f"{', '.join(FLAGS)}"
         )
     return {name: FLAGS[name].check(value) for name, value in values.items()}
@@ -152,7 +167,7 @@ MLIRFlags: Any = type(compiler.Flags)(
 
 
 def with_mlir_flags(flags: compiler.Flags, options: Mapping[str, Any]) -> Any:
-    """An MLIRFlags copy of ``flags`` with the ``mlir_*`` of the target options set."""
+    """An MLIRFlags copy of ``flags`` with those of the target options that are ours."""
     extended = MLIRFlags(copy_from=flags)
     for name in FLAGS.keys() & options.keys():
         setattr(extended, name, options[name])
@@ -160,7 +175,7 @@ def with_mlir_flags(flags: compiler.Flags, options: Mapping[str, Any]) -> Any:
 
 
 class MLIRTargetOptions(cpu.CPUTargetOptions):
-    """The CPU target's options; `with_mlir_flags` reads those that begin with ``mlir_``."""
+    """The CPU target's options; `with_mlir_flags` reads those that are ours."""
 
     @classmethod
     def parse_as_flags(cls, flags: Any, options: Mapping[str, Any]) -> Any:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from numba.core.ir import Loc
+
 from numba_mlir import mlir
 from numba_mlir.errors import UnsupportedConstruct
-from numba_mlir.gpu.backend import backend
+from numba_mlir.gpu.backend import Properties, backend
 from numba_mlir.gpu.kernel import Kernel
 from numba_mlir.gpu.places import Place
 from numba_mlir.passes.base import source_position
 from numba_mlir.passes.gpu_loops import Refused
 from numba_mlir.passes.gpu_lower import to_llvm
+from numba_mlir.passes.values import nested
 from numba_mlir.roundtrip.instruments import Record
 from numba_mlir.roundtrip.llvm_text import readable
 
@@ -22,17 +25,19 @@ def kernels_of(module: Any) -> Any:
     return next((op for op in found if op.name == "gpu.module"), None)
 
 
-def compiled(module: Any, place: Place, record: Record, loc: Any) -> dict[str, Kernel]:
-    """The kernels by name.  Raises UnsupportedConstruct for what the device cannot do."""
+def compiled(module: Any, place: Place, bits: int, record: Record, loc: Any) -> dict[str, Kernel]:
+    """The kernels by name, whose indices have ``bits``.  Raises UnsupportedConstruct for what
+    the device cannot do."""
     kernels = kernels_of(module)
     if kernels is None:
         return {}
     record.keep_stage("gpu", kernels)
     chosen = backend(place.backend)
     target = "cuda" if place.backend == "cuda" else "sycl"
+    _check_float64(kernels, chosen.properties(place), loc)
     try:
         with record.timed("gpu-lowering"):
-            text = readable(to_llvm(kernels, target))
+            text = readable(to_llvm(kernels, target, bits))
     except Refused as reason:
         raise UnsupportedConstruct(f"on {place}: {reason}", loc) from reason
     with record.timed("gpu-code"):
@@ -40,21 +45,40 @@ def compiled(module: Any, place: Place, record: Record, loc: Any) -> dict[str, K
     functions = [op.operation for op in kernels.regions[0].blocks[0].operations]
     return {
         kernel.name: kernel
-        for kernel in (_kernel(op, place, code) for op in functions if op.name == "gpu.func")
+        for kernel in (_kernel(op, place, code, bits) for op in functions if op.name == "gpu.func")
     }
 
 
-def _kernel(function: Any, place: Place, code: bytes) -> Kernel:
+def _check_float64(kernels: Any, device: Properties, loc: Any) -> None:
+    """Raises UnsupportedConstruct at the first line whose kernel uses float64 on a device that
+    has none."""
+    if device.fp64:
+        return
+    mlir.run_pipeline(kernels.parent, "builtin.module(gpu.module(canonicalize))")  # constants
+    for op in nested(kernels):
+        kinds = " ".join(str(value.type) for value in (*op.operands, *op.results))
+        if "f64" in kinds:
+            file, line = source_position(op.location)
+            where = Loc(file, line) if line else loc
+            raise UnsupportedConstruct(
+                f"{device.name} has no float64, and this line computes with it (numbers such as "
+                "0.5 are float64): use numpy.float32(0.5) and float32 arrays, or pass "
+                "gpu_fp64_truncate='auto'",
+                where,
+            )
+
+
+def _kernel(function: Any, place: Place, code: bytes, bits: int) -> Kernel:
     ir = mlir.ir
     name = ir.StringAttr(function.attributes["sym_name"]).value
     inputs = ir.FunctionType(ir.TypeAttr(function.attributes["function_type"]).value).inputs
-    kinds = tuple(kind for type_ in inputs for kind in _kinds(type_))
+    kinds = tuple(kind for type_ in inputs for kind in _kinds(type_, f"i{bits}"))
     file, line = source_position(function.location)
-    return Kernel(place, name, code, kinds, f" ({file}:{line})" if line else "")
+    return Kernel(place, name, code, kinds, f" ({file}:{line})" if line else "", bits)
 
 
-def _kinds(type_: Any) -> list[str]:
+def _kinds(type_: Any, index: str) -> list[str]:
     """The kinds of arguments that MLIR makes of one parameter."""
     if isinstance(type_, mlir.ir.MemRefType):
-        return ["ptr", "ptr", "i64", *["i64"] * (2 * type_.rank)]
-    return ["i64" if str(type_) == "index" else str(type_)]
+        return ["ptr", "ptr", index, *[index] * (2 * type_.rank)]
+    return [index if str(type_) == "index" else str(type_)]

@@ -79,10 +79,16 @@ def _parallelize() -> MLIRPass:
     return Parallelize()
 
 
-def _gpu(value: bool | str, place: Any = None, reductions_only: bool = False) -> MLIRPass:
+def _gpu(value: bool | str) -> MLIRPass:
     from numba_mlir.passes.gpu_outline import GpuOutline
 
-    return GpuOutline(reductions_only, **({} if place is None else device.outlining(place)))
+    return GpuOutline()
+
+
+def _gpu_of(place: Any, selection: Selection, reductions_only: bool = False) -> MLIRPass:
+    from numba_mlir.passes.gpu_outline import GpuOutline
+
+    return GpuOutline(reductions_only, **device.outlining(place, selection.fp64_truncate))
 
 
 def _to_sequential() -> MLIRPass:
@@ -226,11 +232,11 @@ def device_plan(selection: Selection, place: Any) -> list[Step]:
         passes = (
             _broadcast(value, versions=False),
             *fusion,
-            _gpu(True, place, reductions_only=True),
+            _gpu_of(place, selection, reductions_only=True),
         )
         steps.append(Step(passes, NopythonRewrites, arrays=True))
     # GpuOutline last: what is a kernel has to be known after fusion.
-    steps.append(Step((*fusion, _gpu(selection.value("gpu"), place)), ParforFusionPass))
+    steps.append(Step((*fusion, _gpu_of(place, selection)), ParforFusionPass))
     return steps
 
 
