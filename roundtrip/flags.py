@@ -132,9 +132,13 @@ def select(given: Mapping[str, Any], available: Collection[str]) -> Selection:
             for stage, flag in stages.items()
             if flag.preset and stage in available and values.get(flag.name, True)
         }
-    names = ("mlir_strict", "mlir_precise", "gpu_fp64_truncate")
-    options = [values.get(name, False) for name in names]
-    return Selection(tuple(chosen.items()), *options, values.get("gpu_use_64bit_index", True))
+    return Selection(
+        tuple(chosen.items()),
+        strict=values.get("mlir_strict", False),
+        precise=values.get("mlir_precise", False),
+        fp64_truncate=values.get("gpu_fp64_truncate", False),
+        use_64bit_index=values.get("gpu_use_64bit_index", True),
+    )
 
 
 def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
