@@ -210,8 +210,8 @@ def test_strict_and_a_loop_that_was_not_imported(monkeypatch: pytest.MonkeyPatch
     line = double.__code__.co_firstlineno + 1
     original = importer.import_function
 
-    def with_an_opaque_loop(state: Any) -> Any:
-        imported = original(state)
+    def with_an_opaque_loop(state: Any, **options: Any) -> Any:
+        imported = original(state, **options)
         imported.opaque.append((numba_ir.Loc(__file__, line), "a loop of another kind"))
         return imported
 
