@@ -22,7 +22,7 @@ from numba_mlir.roundtrip.arrays_adapter import ArrayRoundTrip
 from numba_mlir.roundtrip.codegen import CodegenPass
 from numba_mlir.roundtrip.flags import Selection
 from numba_mlir.roundtrip.instruments import Record
-from numba_mlir.roundtrip.pipeline import PASSES, Step, before_parfors, plan
+from numba_mlir.roundtrip.pipeline import STAGES, Step, before_parfors, plan
 
 STATS = (
     "functions_seen",
@@ -148,4 +148,4 @@ add_broadcast = Hook("broadcast")
 add_fusion = Hook("fusion")
 add_tiling = Hook("tiling")
 add_codegen = Hook("codegen")
-add_all = Hook(*(stage for stage in PASSES if stage != "identity"))
+add_all = Hook(*(stage for stage in STAGES if stage != "identity"))

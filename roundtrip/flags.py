@@ -80,7 +80,7 @@ FLAGS: dict[str, Flag] = {
             preset=False,
         ),
         Flag("mlir_fusion", _is_bool, _BOOL, "fuse loops, remove temporaries", "fusion"),
-        Flag("mlir_tiling", _is_tile, _TILES, "cut loops into blocks", "tiling", preset=False),
+        Flag("mlir_tiling", _is_tile, _TILES, "cut loops into blocks", "tiling"),
         Flag("mlir_gpu", _is_gpu, f"{_BOOL}, 'sycl' or 'cuda'", "offload loops", "gpu"),
         Flag("mlir_codegen", _is_bool, _BOOL, "machine code by MLIR", "codegen"),
         Flag("mlir_strict", _is_bool, _BOOL, "a refused function or loop is an error"),

@@ -18,12 +18,11 @@ from numba_mlir.roundtrip.flags import (
 )
 
 ALL = ("broadcast", "identity", "fusion", "tiling", "gpu", "codegen")
-# tiling is only there where it is asked for
-WHOLE = (("broadcast", True), ("fusion", True), ("gpu", True), ("codegen", True))
+WHOLE = tuple((stage, True) for stage in ALL if stage != "identity")
 
 
-def without(stage: str) -> tuple[tuple[str, Any], ...]:
-    return tuple(item for item in WHOLE if item[0] != stage)
+def without(*stages: str) -> tuple[tuple[str, Any], ...]:
+    return tuple(item for item in WHOLE if item[0] not in stages)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +35,7 @@ def without(stage: str) -> tuple[tuple[str, Any], ...]:
         ({"mlir_tiling": (64, 64)}, (("tiling", (64, 64)),)),
         ({"mlir_tiling": (8,), "mlir_fusion": False}, (("tiling", (8,)),)),
         ({"mlir_fusion": False}, without("fusion")),
-        ({"mlir_fusion": False, "mlir_gpu": False}, (WHOLE[0], WHOLE[3])),
+        ({"mlir_fusion": False, "mlir_gpu": False}, without("fusion", "gpu")),
         ({"mlir_identity": False}, WHOLE),
         ({"mlir_identity": "exact"}, (("identity", "exact"),)),
     ],

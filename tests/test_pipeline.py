@@ -318,10 +318,10 @@ def test_switching_numbas_fusion_off_does_not_reach_the_callers_flags() -> None:
 
 def test_pipeline_follows_the_preset_rule() -> None:
     assert numba_mlir.pipeline() is numba_mlir.pipeline(
-        broadcast=True, fusion=True, gpu=True, codegen=True
+        broadcast=True, fusion=True, tiling=True, gpu=True, codegen=True
     )
     assert numba_mlir.pipeline(fusion=False) is numba_mlir.pipeline(
-        broadcast=True, gpu=True, codegen=True
+        broadcast=True, tiling=True, gpu=True, codegen=True
     )
     assert numba_mlir.pipeline(fusion=True) is not numba_mlir.pipeline(fusion=True, strict=True)
     assert numba_mlir.pipeline(tiling=(64, 64)) is not numba_mlir.pipeline(tiling=True)
