@@ -144,9 +144,10 @@ def add_passes(pm: PassManager, state: Any, selection: Selection) -> None:
         # reduction variables of Parfors are not known yet.
         made = codegen_class(selection.strict, selection.precise)
         pm.add_pass_after(made, ParforPreLoweringPass)
-    if selection.value("codegen") and place is None and block_cache.AVAILABLE:
+    last = NoPythonSupportedFeatureValidation  # pipelines of Python objects have none
+    if selection.value("codegen") and place is None and block_cache.AVAILABLE and _has(pm, last):
         # Behind Codegen, which looks for np.empty; Numba's legalisation counts references later.
-        pm.add_pass_after(FreshMemory, NoPythonSupportedFeatureValidation)
+        pm.add_pass_after(FreshMemory, last)
     if _has(pm, ParforFusionPass) and selection.value("fusion"):
         # Numba's own pass would fuse first, by rules of its own, and hide loops from ours.
         switch_off_numba_fusion(state)
