@@ -26,13 +26,15 @@ from numba_mlir.converters.scalars import kind
 @dataclass(frozen=True)
 class ReductionCall:
     """One reduction.  ``axes`` as the user wrote them, None for all; ``dtype`` is NumPy's name
-    of the type to compute in, None where it was not given."""
+    of the type to compute in, None where it was not given.  ``place`` is "device" for arrays
+    of a device, and "thread" in a ``prange`` loop there, which is one thread's."""
 
     kind: str
     axes: tuple[int, ...] | None = None
     keepdims: bool = False
     dtype: str | None = None
     ddof: float = 0
+    place: str = ""
 
     def positions(self, rank: int) -> tuple[int, ...]:
         """The axes of an array of ``rank`` dimensions, sorted; np.exceptions.AxisError or
@@ -98,9 +100,10 @@ def plan(call: ReductionCall, array: Any) -> Plan | None:
     if kind(dtype) is None or isinstance(dtype, types.Literal):
         return None
     whole = call.axes is None and not call.keepdims
-    if call.kind in _NUMBAS_OWN and whole:
-        return None
     if call.kind in ARG and call.axes is None:
+        if call.place != "thread" or array.ndim != 1 or call.keepdims:
+            return None
+    elif call.kind in _NUMBAS_OWN and whole and not call.place:
         return None
     if kind(dtype) == "complex" and call.kind in (*_SAME_TYPE, *ARG):
         return None

@@ -127,7 +127,8 @@ class _Emission:
 
     # -- whole arrays --------------------------------------------------------------
     def _whole(self) -> Any:
-        return self._by_kind((), self._parallel)
+        in_order = self._plan.call.place == "thread"
+        return self._by_kind((), self._nest if in_order else self._parallel)
 
     def _one(self, ivs: Sequence[Any]) -> Any:
         return self._by_kind(ivs, self._nest)

@@ -104,6 +104,22 @@ def matmul(dtype: int, a: Any, b: Any) -> Any:
     return _finished(_backend(a).namespace(a).matmul(a, b), dtype)
 
 
+def argmax(dtype: int, array: Any) -> int:
+    """The index of the first largest element, in C order.  Raises ValueError for none."""
+    return _position("argmax", array)
+
+
+def argmin(dtype: int, array: Any) -> int:
+    """The index of the first smallest element, in C order.  Raises ValueError for none."""
+    return _position("argmin", array)
+
+
+def _position(name: str, array: Any) -> int:
+    if 0 in array.shape:
+        raise ValueError(f"attempt to get {name} of an empty sequence")
+    return int(getattr(_backend(array).namespace(array), name)(array))
+
+
 def copied(dtype: int, array: Any, *order: Any) -> Any:
     """A C ordered copy with another dtype."""
     return _finished(_backend(array).copy(array, "C"), dtype)

@@ -16,6 +16,7 @@ from numba_mlir import mlir
 from numba_mlir.passes import building, gpu_registers, gpu_rows
 from numba_mlir.passes.base import MLIRPass, PassResult, Remark
 from numba_mlir.passes.gpu_body import erase_unused
+from numba_mlir.passes.gpu_checks import hoist_checks
 from numba_mlir.passes.gpu_kernel import (
     Launch,
     Target,
@@ -29,7 +30,7 @@ from numba_mlir.passes.gpu_loops import Refused, extent, product, segments
 from numba_mlir.passes.gpu_reduce import BLOCK
 from numba_mlir.passes.gpu_stages import both_stages, first_stage, second_stage
 from numba_mlir.passes.gpu_truncate import narrow, pass_bits, truncate, widened
-from numba_mlir.passes.values import is_memref, nested, operations
+from numba_mlir.passes.values import is_memref, is_ref, nested, operations
 
 #: symbol of the ``gpu.module`` with the kernels of a function
 KERNELS = "gpu_kernels"
@@ -93,6 +94,7 @@ class _Outliner:
     # -- loops -------------------------------------------------------------------------
     def _outline(self, loop: Any) -> None:
         location = loop.location
+        hoist_checks(loop)
         erase_unused(loop)
         marker = _Marker(loop)
         try:
@@ -182,6 +184,9 @@ class _Outliner:
         """Launches, and what takes the place of the loop's results."""
         target, like = self._target(), self._some_array(loop)
         initial = segments(loop)[3]
+        for value in initial:
+            if is_ref(value):
+                raise Refused("a reduction of something that is not a number")
         kinds = [self._stored(value.type) for value in initial]
         blocks = mlir.arith.muli(geometry.columns, geometry.rows)
         partials = [scratch(like, blocks, kind, n) for n, kind in enumerate(kinds)]

@@ -115,6 +115,22 @@ class QuietParforPass(ParforPass):
 
 
 @register_pass(mutates_CFG=False, analysis_only=False)
+class EarlyCalls(FunctionPass):
+    """Calls of functions of the arrays' library that Numba would make loops of."""
+
+    _name: ClassVar[str] = "mlir_device_early_calls"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def run_pass(self, state: Any) -> bool:
+        from numba_mlir.roundtrip import device_calls
+
+        device_calls.rewrite_early(state)
+        return True
+
+
+@register_pass(mutates_CFG=False, analysis_only=False)
 class Leave(FunctionPass):
     """Arguments and results get the types that the caller sees."""
 

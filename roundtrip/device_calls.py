@@ -20,17 +20,39 @@ FUNCTIONS: dict[Any, str] = {
     np.dot: "matmul", operator.matmul: "matmul", np.copy: "copied", np.ravel: "flattened",
     np.ones_like: "ones", np.zeros_like: "zeros", np.full_like: "filled",
 }  # fmt: skip
-METHODS = {"array.copy": "copied", "array.astype": "copied", "array.flatten": "flattened"}
+#: those that Numba would make a loop of
+EARLY: dict[Any, str] = {np.argmax: "argmax", np.argmin: "argmin"}
+EARLY_METHODS: dict[Any, str] = {
+    (types.Array, "argmax"): "argmax", (types.Array, "argmin"): "argmin",
+}  # fmt: skip
+METHODS: dict[Any, str] = {
+    "array.copy": "copied",
+    "array.astype": "copied",
+    "array.flatten": "flattened",
+}
 
 
 def rewrite(state: Any) -> None:
     """Replace the statements of ``state.func_ir`` that have a form on the device."""
-    _Rewriter(state).run()
+    _Rewriter(state, FUNCTIONS, METHODS).run()
+
+
+def rewrite_early(state: Any) -> None:
+    """Replace the calls that Numba would make loops of, of which no kernel can be made."""
+    _Rewriter(state, EARLY, EARLY_METHODS, calls_only=True).run()
 
 
 class _Rewriter:
-    def __init__(self, state: Any) -> None:
+    def __init__(
+        self,
+        state: Any,
+        functions: dict[Any, str],
+        methods: dict[Any, str],
+        calls_only: bool = False,
+    ) -> None:
         self._state = state
+        self._functions, self._methods = functions, methods
+        self._calls_only = calls_only
         self._typemap, self._calltypes = state.typemap, state.calltypes
         self._out: list[Any] = []
 
@@ -45,6 +67,8 @@ class _Rewriter:
         self._state.targetctx.refresh()
 
     def _replaced(self, scope: Any, stmt: Any) -> bool:
+        if self._calls_only and getattr(getattr(stmt, "value", None), "op", "") != "call":
+            return False
         if isinstance(stmt, (ir.SetItem, ir.StaticSetItem)):
             return self._store(scope, stmt)
         if not isinstance(stmt, ir.Assign) or not isinstance(stmt.value, ir.Expr):
@@ -109,14 +133,14 @@ class _Rewriter:
         callee = self._typemap[expr.func.name]
         key = getattr(callee, "typing_key", None)
         if isinstance(callee, types.BoundFunction):
-            if key not in METHODS or not isinstance(callee.this, types.Array):
+            if key not in self._methods or not isinstance(callee.this, types.Array):
                 return False
             owner = self._definition(expr.func)
             if owner is None or owner.op != "getattr":
                 return False
-            return self._library(scope, stmt, METHODS[key], [owner.value])
-        if not isinstance(key, type) and key in FUNCTIONS:
-            return self._library(scope, stmt, FUNCTIONS[key], expr.args)
+            return self._library(scope, stmt, self._methods[key], [owner.value])
+        if not isinstance(key, type) and key in self._functions:
+            return self._library(scope, stmt, self._functions[key], expr.args)
         return False
 
     def _definition(self, var: Any) -> Any:

@@ -132,6 +132,7 @@ def add_passes(pm: PassManager, state: Any, selection: Selection) -> None:
         # Behind everything: arguments and results have plain array types until here.
         pm.add_pass_after(device.Leave, NoPythonSupportedFeatureValidation)
         pm.add_pass_after(DeviceInline, InlineInlinables)
+        pm.add_pass_after(device.EarlyCalls, NopythonTypeInference)
         # No Parfor gets as far as this pass of Numba's.
         pm.passes = [one for one in pm.passes if one[0] is not ParforPreLoweringPass]
     if any(step.arrays for step in steps) and _has(pm, NopythonTypeInference):

@@ -9,6 +9,7 @@ others are put back as they were.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import itertools
 import types as python_types
@@ -17,7 +18,9 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
+from numba import prange
 from numba.core import errors, ir, types
+from numba.core.analysis import compute_cfg_from_blocks
 from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.extending import typeof_impl
 from numba.core.ir_utils import build_definitions, get_definition, guard, mk_unique_var
@@ -25,6 +28,7 @@ from numba.core.typing import Signature, signature
 
 from numba_mlir.converters import reduction_calls
 from numba_mlir.converters.reduction_calls import ReductionCall
+from numba_mlir.roundtrip.device import METADATA_KEY
 
 _MISSING: Any = inspect.Parameter.empty
 
@@ -140,10 +144,36 @@ class TakeReductions(FunctionPass):
         if not found:
             return False
         uses = _uses(func_ir)
+        threads = prange_blocks(func_ir) if METADATA_KEY in state.metadata else None
         for block, stmt, original, args in found:
+            if threads is not None:
+                place = "thread" if any(block is one for one in threads) else "device"
+                original.call = dataclasses.replace(original.call, place=place)
             _take(func_ir, block, stmt, original, args, uses)
         func_ir._definitions = build_definitions(func_ir.blocks)
         return True
+
+
+def prange_blocks(func_ir: Any) -> list[Any]:
+    """The blocks inside loops over ``prange``."""
+    found: list[Any] = []
+    loops = list(compute_cfg_from_blocks(func_ir.blocks).loops().values())
+    for loop in loops:
+        inner = {n for one in loops if one.body < loop.body for n in one.body}
+        own = [func_ir.blocks[label] for label in loop.body if label not in inner]
+        if any(_is_prange(func_ir, block) for block in own):
+            found += [func_ir.blocks[label] for label in loop.body]
+    return found
+
+
+def _is_prange(func_ir: Any, header: Any) -> bool:
+    """Whether the block that begins an iteration takes the next number of a ``prange``."""
+    for step in header.find_exprs("iternext"):
+        getiter = guard(get_definition, func_ir, step.value)
+        call = getiter and guard(get_definition, func_ir, getiter.value)
+        if isinstance(call, ir.Expr) and call.op == "call":
+            return _static(func_ir, guard(get_definition, func_ir, call.func)) is prange
+    return False
 
 
 def _uses(func_ir: Any) -> Counter[str]:

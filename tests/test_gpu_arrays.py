@@ -502,6 +502,13 @@ def test_host_and_device_in_one_function(lib: Library) -> None:
 _TABLE = np.arange(10.0)
 
 
+def _allocating(a: Any) -> Any:
+    total = 0.0
+    for i in prange(a.size):
+        total += np.sum(a[i:] * 2)
+    return total
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
@@ -513,6 +520,7 @@ _TABLE = np.arange(10.0)
         (lambda a: {"a": a}, "from the host|no form for arrays"),
         (lambda a: np.zeros(3), "from the host|no array says"),
         (lambda a: print(a), "from the host"),
+        (_allocating, "allocated in each iteration"),
     ],
 )
 def test_what_would_touch_the_device_from_the_host_is_an_error(
@@ -557,3 +565,51 @@ def test_numpy_arrays_are_copied_for_a_call(lib: Library) -> None:
         compiled(a, a[::-1])
     with pytest.raises(RuntimeError, match="a view of an argument"):
         numba_mlir.njit(mlir_gpu=lib.backend)(lambda a: a[1:])(a)
+
+
+# -- reductions in loops, and functions whose result is a number ---------------------------
+def in_each_row(u: Any) -> Any:
+    out = np.empty((u.shape[0], 4))
+    where = np.empty(u.shape[0], np.int64)
+    for i in prange(u.shape[0]):
+        out[i, 0] = np.sum(u[i]) + u[i].mean()
+        out[i, 1] = u[i].max() - np.min(u[i])
+        out[i, 2] = np.any(u[i]) + 2 * u[i].all()
+        out[i, 3] = u[i].var()
+        where[i] = np.argmax(u[i]) * 100 + u[i].argmin()
+    return out, where
+
+
+@pytest.mark.parametrize("shape", [(50, 80), (1, 1), (3, 300), (0, 5)])
+def test_reductions_of_each_row_in_a_loop(lib: Library, shape: tuple[int, int]) -> None:
+    _check(lib, in_each_row, np.random.default_rng(4).random(shape), rtol=1e-9)
+
+
+def test_the_maximum_of_an_empty_row_is_numpys_error(lib: Library) -> None:
+    compiled = _compiled(in_each_row)
+    with pytest.raises(ValueError, match="zero-size array to reduction operation maximum"):
+        compiled(lib.asarray(np.empty((3, 0))))
+    out, _ = compiled(lib.asarray(np.empty((0, 0))))
+    assert lib.to_host(out).shape == (0, 4)
+
+
+def truths(a: Any) -> Any:
+    return (a > 0.5).any(), np.all(a > 0.5), a.any(), np.all(a), np.ptp(a) if a.size else 0.0
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 5000])
+def test_truth_values_of_whole_arrays(lib: Library, size: int) -> None:
+    _check(lib, truths, np.random.default_rng(4).random(size))
+    _check(lib, truths, np.zeros(size))
+
+
+def positions(a: Any, u: Any) -> Any:
+    return np.argmax(a), a.argmin(), np.argmax(u), np.argmax(u, axis=1), u.argmin(axis=0)
+
+
+def test_positions(lib: Library) -> None:
+    rng = np.random.default_rng(4)
+    _check(lib, positions, rng.random(5000), rng.random((30, 40)))
+    _check(lib, positions, np.array([1.0, 3.0, 3.0, 0.0, 0.0]), np.ones((3, 3)))
+    with pytest.raises(ValueError, match="attempt to get argmax of an empty sequence"):
+        _compiled(positions)(lib.asarray(np.empty(0)), lib.asarray(np.ones((2, 2))))
