@@ -66,7 +66,16 @@ _FLOAT_FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "tan": (math.tan, np.tan),
     "tanh": (math.tanh, np.tanh),
 }
+_NAMES = {
+    **{fn: f"math.{name}" for name, fns in _FLOAT_FUNCTIONS.items() for fn in fns},
+    **dict.fromkeys((math.pow, np.power, np.float_power), "math.powf"),
+}
 _KERNELS_OF = {fn: _dialect(name) for name, fns in _FLOAT_FUNCTIONS.items() for fn in fns}
+
+
+def operation_name(pyfunc: Any) -> str | None:
+    """The operation that a function of floats is; None for other functions."""
+    return _NAMES.get(pyfunc)
 
 
 def _times(factor: float) -> Kernel:

@@ -3,6 +3,7 @@
 Two operations, which `numba.*` has no use for elsewhere and so are of no registered dialect:
 
 * ``pyir.leave_if %condition {raiser}``: when true, the status that ``raiser(%excinfo)`` gives;
+  with ``{status}`` instead, that number;
 * ``pyir.leave_with %status``: when it stands for an error, that status.
 
 A function that has one of them gets a last argument, where the description of an exception is
@@ -21,6 +22,8 @@ from numba_mlir.passes.values import nested, operations
 LEAVE_IF = "pyir.leave_if"
 LEAVE_WITH = "pyir.leave_with"
 _LEAVES = (LEAVE_IF, LEAVE_WITH)
+#: attributes of a ``pyir.leave_if``
+RAISER, STATUS = "raiser", "status"
 #: statuses that are no errors: a value, and None as a value
 _NO_ERROR = (0, -2)
 
@@ -80,7 +83,6 @@ def _branch(op: Any, excinfo: Any, region: Any, way_out: Any) -> None:
         if following:
             behind.append(other)
         following = following or other == op
-    status = ir.IntegerType.get_signless(32)
     with ir.InsertionPoint(block):
         if op.name == LEAVE_WITH:
             (code,) = op.operands
@@ -89,10 +91,18 @@ def _branch(op: Any, excinfo: Any, region: Any, way_out: Any) -> None:
             cold = region.blocks.append()
             mlir.cf.CondBranchOp(op.operands[0], [], [], cold, behind)
             with ir.InsertionPoint(cold):
-                callee = {"callee": op.attributes["raiser"]}
-                call = ir.Operation.create("func.call", [status], [excinfo], callee)
-                mlir.cf.BranchOp([call.results[0]], way_out)
+                mlir.cf.BranchOp([_status(op, excinfo)], way_out)
     op.erase()
+
+
+def _status(op: Any, excinfo: Any) -> Any:
+    """The status that a ``pyir.leave_if`` leaves with, at the insertion point."""
+    ir = mlir.ir
+    kind = ir.IntegerType.get_signless(32)
+    if STATUS in op.attributes:
+        return mlir.arith.constant(kind, ir.IntegerAttr(op.attributes[STATUS]).value)
+    callee = {"callee": op.attributes[RAISER]}
+    return ir.Operation.create("func.call", [kind], [excinfo], callee).results[0]
 
 
 def _is_error(code: Any) -> Any:

@@ -33,12 +33,16 @@ _PURE = (
 )
 
 
+def symbol(name: str, type_: Any) -> str:
+    """The symbol of ``name`` (that of the float64 function) for a type of MLIR's."""
+    return name if str(type_) == "f64" else name + "f"
+
+
 def call(name: str, operands: Sequence[Any]) -> Any:
     """``name`` (that of the float64 function) of ``operands``, at the insertion point."""
     ir, (first, *_) = mlir.ir, operands
-    symbol = name if str(first.type) == "f64" else name + "f"
     attributes = {
-        "callee": ir.FlatSymbolRefAttr.get(symbol),
+        "callee": ir.FlatSymbolRefAttr.get(symbol(name, first.type)),
         "operandSegmentSizes": ir.DenseI32ArrayAttr.get([len(operands), 0]),
         "op_bundle_sizes": ir.DenseI32ArrayAttr.get([]),
     }

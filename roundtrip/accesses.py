@@ -55,10 +55,14 @@ class AccessTable:
 
     def written(self, parfor: Any) -> set[str]:
         """Arrays that statements of the loop body store into."""
+        return self.stored_into(parfor.loop_body)
+
+    def stored_into(self, blocks: Mapping[int, Any]) -> set[str]:
+        """Arrays that statements of ``blocks`` store into."""
         stores = (ir.SetItem, ir.StaticSetItem)
         return {
             stmt.target.name
-            for block in parfor.loop_body.values()
+            for block in blocks.values()
             for stmt in block.body
             if isinstance(stmt, stores)
         }

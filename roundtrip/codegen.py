@@ -67,20 +67,21 @@ class CodegenPass(FunctionPass):
             record.remarks.append(remark)
 
     def _lowerer(self, state: Any, importer: Any, parfor: Any, number: int, record: Record) -> Any:
-        from numba_mlir.roundtrip.kernel import Options, compile_kernel
+        from numba_mlir.roundtrip.code import Options
+        from numba_mlir.roundtrip.kernel import compile_kernel
 
         kernel = importer.run(parfor)
         kernel.module.operation.verify()
         record.keep_stage("kernel", kernel.module)
         name = re.sub(r"\W+", "_", state.func_id.func_name)
-        options = Options(_fastmath(state.flags), self.precise)
+        options = Options(fastmath_of(state.flags), self.precise)
         return compile_kernel(kernel, f"{name}.{number}", options)
 
     def _is_strict(self, state: Any) -> bool:
         return self.strict or getattr(state.flags, "mlir_strict", None) is True
 
 
-def _fastmath(flags: Any) -> str:
+def fastmath_of(flags: Any) -> str:
     """Numba's flags as those of MLIR."""
     return ",".join(sorted(getattr(flags.fastmath, "flags", ())))
 

@@ -25,7 +25,7 @@ class Flag:
     """A flag: ``accepts`` tells good values from bad, ``expects`` says which are good.
 
     ``stage`` is the name of the pass it switches, None for those that switch none.
-    ``preset`` says whether the whole pipeline has that pass.
+    ``preset`` says whether the whole pipeline has that pass, with ``preset_value``.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Flag:
     doc: str
     stage: str | None = None
     preset: bool = True
+    preset_value: Any = True
 
     def check(self, value: Any) -> Any:
         """``value``; InvalidFlagError when it is of the wrong type or out of range."""
@@ -63,6 +64,9 @@ def _is_identity(value: Any) -> bool:
     return _is_bool(value) or value == "exact"
 
 
+#: value of the stage "codegen" where nobody asked for it by name: sequential loops and functions
+#: are only compiled by MLIR where they get faster
+WHERE_IT_GAINS = "where it gains"
 _BOOL = "True or False"
 _TILES = f"{_BOOL}, or a tuple of one to four positive sizes such as (64, 64)"
 
@@ -82,7 +86,14 @@ FLAGS: dict[str, Flag] = {
         Flag("mlir_fusion", _is_bool, _BOOL, "fuse loops, remove temporaries", "fusion"),
         Flag("mlir_tiling", _is_tile, _TILES, "cut loops into blocks", "tiling"),
         Flag("mlir_gpu", _is_gpu, f"{_BOOL}, 'sycl' or 'cuda'", "offload loops", "gpu"),
-        Flag("mlir_codegen", _is_bool, _BOOL, "machine code by MLIR", "codegen"),
+        Flag(
+            "mlir_codegen",
+            _is_bool,
+            _BOOL,
+            "machine code by MLIR",
+            "codegen",
+            preset_value=WHERE_IT_GAINS,
+        ),
         Flag("mlir_strict", _is_bool, _BOOL, "a refused function or loop is an error"),
         Flag("mlir_precise", _is_bool, _BOOL, "no vector versions of exp, sin and the like"),
         Flag("mlir_check", _is_bool, _BOOL, "compare first calls with plain Numba"),
@@ -128,7 +139,7 @@ def select(given: Mapping[str, Any], available: Collection[str]) -> Selection:
         raise InvalidFlagError(f"{names}: this version has no such pass; it has {has}")
     if not chosen:
         chosen = {
-            stage: True
+            stage: flag.preset_value
             for stage, flag in stages.items()
             if flag.preset and stage in available and values.get(flag.name, True)
         }

@@ -35,6 +35,18 @@ def reverse_postorder(graph: Graph, entry: int) -> list[int]:
     return order
 
 
+def between(graph: Graph, label: int, stop: int) -> set[int]:
+    """Blocks on paths from ``label`` that do not go through ``stop``."""
+    found: set[int] = set()
+    work = [label]
+    while work:
+        block = work.pop()
+        if block != stop and block not in found:
+            found.add(block)
+            work.extend(graph[block])
+    return found
+
+
 def predecessors(graph: Graph) -> dict[int, list[int]]:
     result: dict[int, list[int]] = {label: [] for label in graph}
     for label, successors in graph.items():

@@ -14,36 +14,17 @@ from typing import Any
 from numba.core import ir, types
 
 from numba_mlir import mlir
-from numba_mlir.converters import arithmetic, bare, build, reductions
+from numba_mlir.converters import bare, build, reductions
 from numba_mlir.converters.frame import Frame
 from numba_mlir.converters.slots import Env, Slot
 from numba_mlir.errors import UnsupportedConstruct
-from numba_mlir.passes import failures
-from numba_mlir.passes.base import source_position
-from numba_mlir.passes.bounds import OUT_OF_BOUNDS, check_bounds
-from numba_mlir.passes.buffers import NEGATIVE_SIZE, NO_MEMORY
 from numba_mlir.passes.signs import NOT_NEGATIVE
-from numba_mlir.passes.to_llvm import function
-from numba_mlir.passes.values import nested
 from numba_mlir.roundtrip import freshness
 from numba_mlir.roundtrip.accesses import AccessTable
-from numba_mlir.roundtrip.callbacks import Callback, Callbacks, Raiser, declare_raisers
+from numba_mlir.roundtrip.body_import import BodyImport, Captured, Ways
 from numba_mlir.roundtrip.parallel import ParforImporter
 from numba_mlir.roundtrip.reduction_analysis import KEPT, readable
 from numba_mlir.roundtrip.regions import BlockSet
-
-#: stands for a variable that the function does not get
-OUTSIDE = "pyir.outside"
-#: operations that need a way out of the function
-_MAY_FAIL = frozenset({"pyir.stmt", "memref.alloc", failures.LEAVE_IF})
-_ALLOCATION_ERRORS: dict[str, tuple[type[Exception], str]] = {
-    NO_MEMORY: (MemoryError, "Allocation failed (probably too large)."),
-    NEGATIVE_SIZE: (ValueError, "negative dimensions not allowed"),
-}
-_ERRORS: dict[str, tuple[type[Exception], str]] = {
-    arithmetic.ZERO_DIVISION: (ZeroDivisionError, "integer division or modulo by zero"),
-    OUT_OF_BOUNDS: (IndexError, "index is out of bounds"),
-}
 
 
 @dataclass(frozen=True)
@@ -61,12 +42,11 @@ class Kernel:
 
     module: Any
     parfor: Any
-    captured: tuple[tuple[str, Any], ...]
+    captured: Captured
     rank: int
     reductions: tuple[Reduction, ...]
     #: functions of Numba's that the kernel calls
-    callbacks: tuple[Callback | Raiser, ...] = ()
-    fails: bool = False
+    ways: Ways
 
 
 class KernelImporter:
@@ -103,15 +83,16 @@ def _live_after_parfors(func_ir: Any, accesses: AccessTable) -> dict[int, frozen
     return found
 
 
-class _Import:
+class _Import(BodyImport):
     def __init__(
         self, state: Any, accesses: AccessTable, parfor: Any, live_after: frozenset[str]
     ) -> None:
-        self._state, self._parfor, self._live_after = state, parfor, live_after
+        self._parfor, self._live_after = parfor, live_after
         self._importer = ParforImporter([])
-        self._frame = Frame(
+        frame = Frame(
             state.typemap, state.calltypes, state.flags.error_model, self._importer, accesses
         )
+        super().__init__(state, frame, parfor.loc)
         self._frame.typingctx = state.typingctx
         self._frame.checks_divisions = state.flags.error_model == "python"
 
@@ -119,17 +100,18 @@ class _Import:
         frame, parfor = self._frame, self._parfor
         module = mlir.ir.Module.create()
         read = self._read_from_outside()
-        types_ = {name: frame.type_of(name) for name in sorted(read)}
-        known = [(n, t) for n, t in types_.items() if bare.leaves(t) is not None]
+        known = self.captured(read)
         given = [leaf.mlir() for _, kind in known for leaf in bare.leaves(kind) or ()]
         index = build.index_type()
         rank = len(parfor.loop_nests)
+        inputs = [*given, *[index] * (2 * rank)]
         with mlir.ir.InsertionPoint(module.body):
-            made = self._function("body", [*given, *[index] * (2 * rank)])
-        region = made.regions[0]
-        entry, body = self._blocks(region, [*given, *[index] * (2 * rank)])
-        frame.entry = entry
-        env = self._variables(read, known, entry)
+            made = self.function("body", inputs)
+        entry, body = self.blocks(made.regions[0], inputs)
+        env = self.variables(read, known, entry)
+        with mlir.ir.InsertionPoint.at_block_terminator(entry):
+            for nest in parfor.loop_nests:
+                self._bounds(env, nest)
         with mlir.ir.InsertionPoint(body):
             kinds = self._importer.import_loop(frame, env, parfor, self._live_after)
             (loop,) = [op for op in body.operations if op.operation.name == "scf.parallel"]
@@ -137,103 +119,19 @@ class _Import:
             self._set_operands(loop.operation, entry, rank, found)
             build.op("func.return", list(loop.operation.results))
         native = [frame.mlir_type(r.type) for r in found]
-        kind = mlir.ir.FunctionType.get([*given, *[index] * (2 * rank)], native)
+        kind = mlir.ir.FunctionType.get(inputs, native)
         made.attributes["function_type"] = mlir.ir.TypeAttr.get(kind)
         with mlir.ir.InsertionPoint(module.body):
             self._combiners(loop.operation, native)
-        kernel = Kernel(module, parfor, tuple(known), rank, found)
-        self._call_back(kernel)
-        self._mark_alone(kernel, fresh)
-        return kernel
-
-    def _mark_alone(self, kernel: Kernel, alone: frozenset[str]) -> None:
-        """Tell LLVM which arrays share no memory with others."""
-        ir_ = mlir.ir
-        body = function(kernel.module, "body")
-        plain, marked = ir_.DictAttr.get({}), ir_.DictAttr.get({"llvm.noalias": ir_.UnitAttr.get()})
-        given = [marked if leaf.role == "data" and name in alone else plain
-                 for name, kind in kernel.captured for leaf in bare.leaves(kind) or ()]  # fmt: skip
-        rest = len(body.regions[0].blocks[0].arguments) - len(given)
-        body.attributes["arg_attrs"] = ir_.ArrayAttr.get([*given, *[plain] * rest])
-
-    def _call_back(self, kernel: Kernel) -> None:
-        """Calls of Numba's code for what has no MLIR form, and exceptions."""
-        mlir.run_pipeline(kernel.module.operation, "builtin.module(canonicalize,cse)")
-        body = function(kernel.module, "body")
-        if self._state.flags.boundscheck:
-            check_bounds(body)
-        for op in list(nested(body)):
-            if op.name == OUTSIDE and not list(op.results[0].uses):
-                op.erase()
-        if not any(op.name in _MAY_FAIL or op.name.startswith("numba.expr") for op in nested(body)):
-            return
-        excinfo = failures.give_way_out(body)
-        callbacks = Callbacks(self._frame)
-        callbacks.replace(body, excinfo)
-        raisers = self._raisers(body)
-        declare_raisers(kernel.module, raisers)
-        kernel.callbacks = (*callbacks.made, *raisers)
-        kernel.fails = True
-
-    def _raisers(self, body: Any) -> list[Raiser]:
-        """The exceptions of operations inside ``body``."""
-        name, loc = self._state.func_id.func_qualname, self._parfor.loc
-        found = {}
-        for op in nested(body):
-            if op.name == "memref.alloc":
-                for symbol, (kind, message) in _ALLOCATION_ERRORS.items():
-                    found[symbol] = Raiser(symbol, kind, message, loc, name)
-            elif op.name == failures.LEAVE_IF:
-                raiser = self._at_line(op, name)
-                found[raiser.symbol] = raiser
-        return list(found.values())
-
-    def _at_line(self, op: Any, name: str) -> Raiser:
-        """The exception of a ``pyir.leave_if``, raised at the user's line."""
-        file, line = source_position(op.location)
-        loc = self._parfor.loc if file is None or line is None else ir.Loc(file, line)
-        which = mlir.ir.FlatSymbolRefAttr(op.attributes["raiser"]).value
-        symbol = f"{which}_{loc.line}"
-        op.attributes["raiser"] = mlir.ir.FlatSymbolRefAttr.get(symbol)
-        return Raiser(symbol, *_ERRORS[which], loc, name)
+        ways = self.call_back(module)
+        self.mark_alone(module, known, fresh)
+        return Kernel(module, parfor, known, rank, found, ways)
 
     def _read_from_outside(self) -> set[str]:
         """Variables that the loop body needs; the bounds are arguments of their own."""
         live = self._frame.accesses.body_liveness(self._parfor)
         indices = {nest.index_variable.name for nest in self._parfor.loop_nests}
         return set(live[min(self._parfor.loop_body)]) - indices
-
-    def _function(self, name: str, inputs: list[Any], results: tuple[Any, ...] = ()) -> Any:
-        ir_ = mlir.ir
-        attributes = {
-            "sym_name": ir_.StringAttr.get(name),
-            "function_type": ir_.TypeAttr.get(ir_.FunctionType.get(inputs, list(results))),
-        }
-        return build.op("func.func", (), (), attributes, regions=1)
-
-    def _blocks(self, region: Any, inputs: list[Any]) -> tuple[Any, Any]:
-        """The entry block, which takes constants, and the block of the loop behind it."""
-        here = mlir.ir.Location.unknown()
-        entry = region.blocks.append(*inputs, arg_locs=[here] * len(inputs))
-        body = region.blocks.append()
-        with mlir.ir.InsertionPoint(entry), here:
-            mlir.cf.BranchOp([], body)
-        return entry, body
-
-    def _variables(self, read: set[str], known: list[tuple[str, Any]], entry: Any) -> Env:
-        frame, env = self._frame, Env()
-        arguments = iter(entry.arguments)
-        with mlir.ir.InsertionPoint.at_block_terminator(entry):
-            for name, kind in known:
-                env[name] = bare.receive(frame, kind, arguments)
-            for name in sorted(read - {name for name, _ in known}):
-                kind = frame.type_of(name)
-                attributes = {"variable": mlir.ir.StringAttr.get(name)}
-                value = build.value(OUTSIDE, (), frame.mlir_type(kind), attributes)
-                env[name] = Slot(kind, value)
-            for nest in self._parfor.loop_nests:
-                self._bounds(env, nest)
-        return env
 
     def _bounds(self, env: Env, nest: Any) -> None:
         """Bounds that no statement of the body reads: replaced by the box's in the end."""
@@ -285,7 +183,7 @@ class _Import:
         """The combiner of each reduction as a function."""
         *_, reduce = [op.operation for op in loop.regions[0].blocks[0].operations]
         for number, (kind, region) in enumerate(zip(native, reduce.regions, strict=True)):
-            made = self._function(f"combine{number}", [kind, kind], (kind,))
+            made = self.function(f"combine{number}", [kind, kind], (kind,))
             here = [mlir.ir.Location.unknown()] * 2
             block = made.regions[0].blocks.append(kind, kind, arg_locs=here)
             old = region.blocks[0]

@@ -29,6 +29,7 @@ from numba_mlir.roundtrip.codegen import codegen_class
 from numba_mlir.roundtrip.device_inline import DeviceInline
 from numba_mlir.roundtrip.flags import Selection, TileSizes, select
 from numba_mlir.roundtrip.fresh_memory import FreshMemory
+from numba_mlir.roundtrip.sequential_codegen import sequential_class
 
 
 def _broadcast(value: bool, versions: bool = True, products: bool = False) -> MLIRPass:
@@ -140,15 +141,8 @@ def add_passes(pm: PassManager, state: Any, selection: Selection) -> None:
     for step in steps:
         pm.add_pass_after(step.pass_class(selection.strict), step.behind)
     before_parfors(pm, selection)
-    if selection.value("codegen") and _has(pm, ParforPreLoweringPass):
-        # Last: behind it, nothing may change the loops.  In front of ParforPreLoweringPass the
-        # reduction variables of Parfors are not known yet.
-        made = codegen_class(selection.strict, selection.precise)
-        pm.add_pass_after(made, ParforPreLoweringPass)
-    last = NoPythonSupportedFeatureValidation  # pipelines of Python objects have none
-    if selection.value("codegen") and place is None and block_cache.AVAILABLE and _has(pm, last):
-        # Behind Codegen, which looks for np.empty; Numba's legalisation counts references later.
-        pm.add_pass_after(FreshMemory, last)
+    if selection.value("codegen"):
+        _add_codegen(pm, selection, on_device=place is not None)
     if _has(pm, ParforFusionPass) and selection.value("fusion"):
         # Numba's own pass would fuse first, by rules of its own, and hide loops from ours.
         switch_off_numba_fusion(state)
@@ -157,6 +151,22 @@ def add_passes(pm: PassManager, state: Any, selection: Selection) -> None:
         quiet = {ParforPass: device.QuietParforPass}
         pm.passes = [(quiet.get(one, one), text) for one, text in pm.passes]
     pm.finalize()
+
+
+def _add_codegen(pm: PassManager, selection: Selection, on_device: bool) -> None:
+    """Machine code: last, since nothing may change the loops behind it."""
+    if _has(pm, ParforPreLoweringPass):
+        # In front of that pass the reduction variables of Parfors are not known yet.
+        made = codegen_class(selection.strict, selection.precise)
+        pm.add_pass_after(made, ParforPreLoweringPass)
+    last = NoPythonSupportedFeatureValidation  # pipelines of Python objects have none
+    if on_device or not _has(pm, last):
+        return
+    if block_cache.AVAILABLE:
+        # Behind Codegen, which looks for np.empty; Numba's legalisation counts references later.
+        pm.add_pass_after(FreshMemory, last)
+    everything = selection.value("codegen") is True
+    pm.add_pass_after(sequential_class(selection.strict, selection.precise, everything), last)
 
 
 def _type_reductions(pm: PassManager) -> None:

@@ -1,25 +1,32 @@
-"""Loops over ``range``, so that they become ``scf.for``: inside parallel bodies, and some of
-the function itself (`range_loops`).
+"""Loops that count, so that they become ``scf.for``: inside parallel bodies and pieces of
+functions, and some of the function itself (`range_loops`).
 
-At this point such a loop is ``getiter(range(...))`` and a header with ``iternext``,
-``pair_first``, ``pair_second`` and a branch.
+At this point a loop over ``range`` is ``getiter(range(...))`` and a header with ``iternext``,
+``pair_first``, ``pair_second`` and a branch.  A loop that counts by itself has a header that
+compares a variable with a bound, and adds a constant to it at the end of its last block.
 """
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from numba import prange
 from numba.core import ir, types
 
 from numba_mlir.converters import build
 from numba_mlir.converters.frame import Frame
+from numba_mlir.converters.operands import names_read
 from numba_mlir.converters.slots import Env, Slot
 from numba_mlir.roundtrip import graph
 
-_RANGE_ITERATOR = "range_iter_int64"
+#: name of the Numba type of such an iterator
+ITERATOR = "range_iter_int64"
+#: what the header of a loop does with its iterator
+ITERATION = ["iternext", "pair_first", "pair_second"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class Counted:
 
     ``private`` are the iterator's own variables, which the loop's body does not need.  With
     ``from_zero`` iterations are counted from 0, and the variable follows from their number.
+    A loop that counts by itself has the two ``arguments`` that its variable and its bound are.
     """
 
     header: int
@@ -37,6 +45,7 @@ class Counted:
     step: int
     private: frozenset[str]
     from_zero: bool
+    by_itself: bool = False
 
 
 @dataclass
@@ -75,12 +84,16 @@ def find(
     blocks: Mapping[int, Any],
     control: Mapping[int, list[int]],
     loops: Mapping[int, graph.Loop],
+    live_at_exit: frozenset[str] = frozenset(),
 ) -> Ranges:
-    """Loops of ``blocks`` that run over an int64 range with a known step."""
+    """Loops of ``blocks`` that run over an int64 range with a known step.
+
+    ``live_at_exit`` are variables that are read behind the blocks.
+    """
     found = Ranges()
     if not loops:
         return found
-    defs, uses = _definitions(blocks)
+    defs, uses = definitions(blocks)
     for header, loop in loops.items():
         exits = loop.exits(control)
         if len(exits) != 1 or exits[0][0] != header:
@@ -92,10 +105,16 @@ def find(
             found.statements[header] = {id(s) for s in statements}
             found.absorbed |= found.statements[header]
             found.calls[id(call)] = loop_
+            continue
+        by_itself = _match_counter(frame, blocks, header, loop, defs, uses)
+        if by_itself is not None and by_itself[0].variable not in live_at_exit:
+            found.loops[header], statements = by_itself
+            found.statements[header] = {id(s) for s in statements}
+            found.absorbed |= found.statements[header]
     return found
 
 
-def _definitions(blocks: Mapping[int, Any]) -> tuple[dict[str, list[Any]], Counter[str]]:
+def definitions(blocks: Mapping[int, Any]) -> tuple[dict[str, list[Any]], Counter[str]]:
     defs: dict[str, list[Any]] = {}
     uses: Counter[str] = Counter()
     for block in blocks.values():
@@ -123,19 +142,23 @@ def _match(
     if len(block.body) != 4:
         return None
     step_stmt, first, second, branch = block.body
-    if [_op(s) for s in (step_stmt, first, second)] != ["iternext", "pair_first", "pair_second"]:
+    if [operation(s) for s in (step_stmt, first, second)] != [
+        "iternext",
+        "pair_first",
+        "pair_second",
+    ]:
         return None
     pair, more = step_stmt.target.name, second.target.name
     if not isinstance(branch, ir.Branch) or branch.cond.name != more:
         return None
     if branch.truebr not in loop.body or uses[pair] != 2 or uses[more] != 1:
         return None
-    chain = _iterator_chain(step_stmt.value.value.name, defs, uses)
-    if chain is None or str(frame.type_of(step_stmt.value.value.name)) != _RANGE_ITERATOR:
+    chain = iterator_chain(step_stmt.value.value.name, defs, uses)
+    if chain is None or str(frame.type_of(step_stmt.value.value.name)) != ITERATOR:
         return None
     call = chain[-1]
     arguments = tuple(arg.name for arg in call.value.args)
-    step = _step(frame, arguments)
+    step = known_step(frame.type_of, arguments)
     if step is None or str(frame.type_of(first.target.name)) != "int64":
         return None
     statements = [step_stmt, first, second, *chain]
@@ -145,12 +168,85 @@ def _match(
     return (counted, statements, call) if _is_range(frame, call) else None
 
 
-def _op(stmt: Any) -> str | None:
+def _match_counter(
+    frame: Frame,
+    blocks: Mapping[int, Any],
+    header: int,
+    loop: graph.Loop,
+    defs: Mapping[str, list[Any]],
+    uses: Mapping[str, int],
+) -> tuple[Counted, list[Any]] | None:
+    """A loop ``while i < n`` with ``i = i + step`` as its last statement and constant steps.
+
+    The loop's variable must not be read behind that, here or outside.
+    """
+    block = blocks[header]
+    if len(block.body) != 2 or len(loop.latches) != 1:
+        return None
+    test, branch = block.body
+    value = test.value if operation(test) == "binop" else None
+    if value is None or value.fn is not operator.lt or not isinstance(branch, ir.Branch):
+        return None
+    name, bound = value.lhs.name, value.rhs.name
+    more = test.target.name
+    if branch.cond.name != more or uses[more] != 1 or branch.truebr not in loop.body:
+        return None
+    if frame.type_of(name) != types.int64 or frame.type_of(bound) != types.int64:
+        return None
+    latch = blocks[loop.latches[0]].body
+    inside = [s for label in loop.body for s in blocks[label].body]
+    steps = _steps(latch, name, defs, uses)
+    written = {s.target.name for s in inside if isinstance(s, ir.Assign)}
+    if steps is None or bound in written:
+        return None
+    statements, step = steps
+    everywhere = [s for b in blocks.values() for s in b.body if s not in statements]
+    others = [s for s in everywhere if name in names_read(s)]
+    if any(s not in inside for s in others) or sum(d in inside for d in defs[name]) != 1:
+        return None
+    private = frozenset({name, more, *(s.target.name for s in statements)})
+    counted = Counted(header, branch.truebr, name, (name, bound), step, private,
+                      from_zero=False, by_itself=True)  # fmt: skip
+    return counted, [test, *statements]
+
+
+def _steps(
+    latch: list[Any], name: str, defs: Mapping[str, list[Any]], uses: Mapping[str, int]
+) -> tuple[list[Any], int] | None:
+    """The last statements of a loop's last block, where they add a constant to ``name``."""
+    *_, new, copy, _ = [None, None, *latch]
+    if not isinstance(copy, ir.Assign) or copy.target.name != name:
+        return None
+    statements = [copy]
+    if isinstance(copy.value, ir.Var):
+        if new is None or operation(new) is None or new.target.name != copy.value.name:
+            return None
+        if len(defs[new.target.name]) != 1 or uses[new.target.name] != 1:
+            return None
+        statements = [new, copy]
+    value = statements[0].value
+    if operation(statements[0]) not in ("binop", "inplace_binop") or value.lhs.name != name:
+        return None
+    step = constant(defs, value.rhs.name)
+    added = value.fn in (operator.add, operator.iadd)
+    return (statements, step) if added and step is not None and step > 0 else None
+
+
+def constant(defs: Mapping[str, list[Any]], name: str) -> int | None:
+    """The integer that a variable always is; None where it is not known."""
+    found = defs.get(name, [])
+    if len(found) != 1 or not isinstance(found[0].value, ir.Const):
+        return None
+    number = found[0].value.value
+    return number if type(number) is int else None
+
+
+def operation(stmt: Any) -> str | None:
     value = stmt.value if isinstance(stmt, ir.Assign) else None
     return value.op if isinstance(value, ir.Expr) else None
 
 
-def _iterator_chain(
+def iterator_chain(
     name: str, defs: Mapping[str, list[Any]], uses: Mapping[str, int]
 ) -> list[Any] | None:
     """Statements from the iterator variable back to the call of range, each used once."""
@@ -163,9 +259,9 @@ def _iterator_chain(
         chain.append(stmt)
         if isinstance(stmt.value, ir.Var):
             name = stmt.value.name
-        elif _op(stmt) == "getiter":
+        elif operation(stmt) == "getiter":
             name = stmt.value.value.name
-        elif _op(stmt) == "call":
+        elif operation(stmt) == "call":
             plain = not stmt.value.kws and stmt.value.vararg is None
             return chain if plain and len(chain) > 1 else None
         else:
@@ -174,17 +270,18 @@ def _iterator_chain(
 
 def _is_range(frame: Frame, call: Any) -> bool:
     callee = frame.type_of(call.value.func.name)
-    return isinstance(callee, types.Function) and callee.typing_key is range
+    return isinstance(callee, types.Function) and callee.typing_key in (range, prange)
 
 
-def _step(frame: Frame, arguments: tuple[str, ...]) -> int | None:
+def known_step(type_of: Callable[[str], Any], arguments: Sequence[str]) -> int | None:
+    """The step of range(*arguments) of integers; None where it is not a constant."""
     for name in arguments:
-        numba_type = types.unliteral(frame.type_of(name))
+        numba_type = types.unliteral(type_of(name))
         if not isinstance(numba_type, types.Integer):
             return None
     if len(arguments) < 3:
         return 1
-    step = frame.type_of(arguments[2])
+    step = type_of(arguments[2])
     if isinstance(step, types.IntegerLiteral) and step.literal_value:
         return int(step.literal_value)
     return None
@@ -213,15 +310,17 @@ class Bounds:
 
 
 def bounds(frame: Frame, env: Env, counted: Counted) -> Bounds:
-    slots = [env.get(f"range.{counted.header}.{i}") for i in range(len(counted.arguments))]
+    names = counted.arguments
+    if not counted.by_itself:
+        names = tuple(f"range.{counted.header}.{i}" for i in range(len(names)))
+    slots = [env.get(name) for name in names]
     if len(slots) == 1:
         start: Slot | None = Slot(types.IntegerLiteral(0), None, 0)
         stop = slots[0]
     else:
         start, stop = slots[0], slots[1]
     assert start is not None and stop is not None
-    literal = isinstance(start.type, types.IntegerLiteral) and start.type.literal_value >= 0
-    not_negative = literal or start.index is not None
+    not_negative = start.index is not None or _is_not_negative(start)
     lower, upper = frame.size(start), frame.size(stop)
     if not counted.from_zero:
         step = frame.index_constant(counted.step)
@@ -234,3 +333,9 @@ def bounds(frame: Frame, env: Env, counted: Counted) -> Bounds:
     wide = frame.mlir_type(types.int64)
     zero, one = frame.index_constant(0), frame.index_constant(1)
     return Bounds(zero, trips, one, build.index_cast(lower, wide), False)
+
+
+def _is_not_negative(start: Slot) -> bool:
+    if isinstance(start.type, types.IntegerLiteral):
+        return start.type.literal_value >= 0
+    return type(start.python) is int and start.python >= 0

@@ -277,7 +277,9 @@ class StructuredImporter:
         reverse = graph.reversed_graph({n: blocks.graph[n] for n in idom})
         self.ipdom = graph.immediate_dominators(reverse, EXIT)
         self.reachable = set(idom)
-        self.ranges = ranges.find(frame, blocks.blocks, blocks.graph, self.loops)
+        self.ranges = ranges.find(
+            frame, blocks.blocks, blocks.graph, self.loops, blocks.live_at_exit
+        )
 
     def run(self, env: Env) -> None:
         self._sequence(self.blocks.entry, EXIT, env)
@@ -320,7 +322,7 @@ class StructuredImporter:
         """An ``scf.if`` up to the block where both arms meet, whose label is returned."""
         join = self._join(label)
         arms = (branch.truebr, branch.falsebr)
-        inside = set().union(*(self._between(arm, join) for arm in arms))
+        inside = set().union(*(graph.between(self.blocks.graph, arm, join) for arm in arms))
         live = self._live(join)
         names = sorted(self.blocks.assigned(inside) & live)
         with self.frame.location(branch.loc):
@@ -337,17 +339,6 @@ class StructuredImporter:
         if join is None:
             raise UnsupportedConstruct("control flow that does not meet again")
         return join
-
-    def _between(self, label: int, stop: int) -> set[int]:
-        """Blocks on paths from ``label`` that do not go through ``stop``."""
-        found: set[int] = set()
-        work = [label]
-        while work:
-            block = work.pop()
-            if block != stop and block not in found:
-                found.add(block)
-                work.extend(self.blocks.graph[block])
-        return found
 
     def _live(self, label: int) -> frozenset[str]:
         return self.blocks.live_at_exit if label == EXIT else self.blocks.live[label]
@@ -479,10 +470,12 @@ class StructuredImporter:
 
     def _execute_region(self, loop: graph.Loop, env: Env) -> int:
         """A loop with several ways out: blocks inside an ``scf.execute_region``."""
-        join = self._join(loop.header)
+        join = loop.header
+        while join in loop.body:  # a block that all iterations go through is no way out
+            join = self._join(join)
         if join == EXIT:
             raise UnsupportedConstruct("a loop that leaves the parallel body")
-        labels = self._between(loop.header, join)
+        labels = graph.between(self.blocks.graph, loop.header, join)
         names = sorted(self.blocks.assigned(labels) & self._live(join))
         types = [self.frame.mlir_type(self.frame.type_of(n)) for n in names]
         made = build.op("scf.execute_region", (), types, self._names(names), regions=1)

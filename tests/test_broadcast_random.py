@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from broadcast_cases import READING, WRITING, Case, Operand
+from compare import outcome
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -92,15 +93,6 @@ def _scattered(values: Any, variant: int) -> Any:
     return part
 
 
-def _outcome(function: Any, args: list[Any]) -> tuple[Any, str | None]:
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        try:
-            return function(*args), None
-        except ValueError as error:
-            return None, str(error)
-
-
 def _same(found: Any, expected: Any) -> None:
     if isinstance(expected, tuple):
         for pair in zip(found, expected, strict=True):
@@ -147,8 +139,8 @@ def test_agrees_with_numpy(case: Case, mode: str) -> None:
             )
         ]
         plain, ours = _copies(args), _copies(args)
-        expected, error = _outcome(case.function, plain)
-        found, message = _outcome(_compiled(case, mode), ours)
+        expected, error = outcome(case.function, plain)
+        found, message = outcome(_compiled(case, mode), ours)
         assert message == error
         for arg, after, before in zip(ours, plain, args, strict=True):
             # nothing may be written when shapes do not fit

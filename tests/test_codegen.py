@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
-import textwrap
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +10,12 @@ import numba
 import numpy as np
 import pytest
 from codegen_support import thread_counts
-from compare import names, same
+from compare import beside_python, names
 from corpus_dtypes import DTYPES
 from corpus_functions import FUNCTIONS
 from corpus_loops import LOOPS
 from numba import prange
+from processes import run
 
 from numba_mlir import errors, njit
 from numba_mlir.roundtrip import vectormath
@@ -39,13 +35,7 @@ def remarks(compiled: Any, kind: str) -> list[str]:
 def check(function: Any, make: Any, **options: Any) -> Any:
     """Compiled with MLIR's code, ``function`` gives what Python gives, in arguments as well."""
     compiled = njit(parallel=True, mlir_codegen=True, **options)(function)
-    plain, ours = make(), make()
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        expected = function(*plain)
-        found = compiled(*ours)
-    same(found, expected)
-    same(ours, plain, "argument")
+    beside_python(function, compiled, make)
     return compiled
 
 
@@ -195,17 +185,6 @@ RUN = """
     bindings = [name for name in ("mlir", "torch_mlir") if f"{name}.ir" in sys.modules]
     print(hits, bindings)
 """
-
-
-def run(folder: Path, text: str, **environment: str) -> str:
-    file = folder / "program.py"
-    file.write_text(textwrap.dedent(text), encoding="utf-8")
-    settings = {**os.environ, "NUMBA_CACHE_DIR": str(folder / "cache"), **environment}
-    done = subprocess.run(
-        [sys.executable, "-P", str(file)], capture_output=True, text=True, env=settings, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def test_cached_code_runs_in_a_new_process_without_the_bindings(tmp_path: Path) -> None:

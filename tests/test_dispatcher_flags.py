@@ -10,6 +10,7 @@ from numba.core.compiler import Flags
 from numba_mlir import errors, jit, njit
 from numba_mlir.roundtrip.flags import (
     FLAGS,
+    WHERE_IT_GAINS,
     MLIRFlags,
     MLIRTargetOptions,
     Selection,
@@ -18,7 +19,9 @@ from numba_mlir.roundtrip.flags import (
 )
 
 ALL = ("broadcast", "identity", "fusion", "tiling", "gpu", "codegen")
-WHOLE = tuple((stage, True) for stage in ALL if stage != "identity")
+WHOLE = tuple(
+    (stage, WHERE_IT_GAINS if stage == "codegen" else True) for stage in ALL if stage != "identity"
+)
 
 
 def without(*stages: str) -> tuple[tuple[str, Any], ...]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
-import numpy as np
 import pytest
-from compare import names, same
+from compare import beside_python, names
 from corpus_dtypes import DTYPES
 from corpus_functions import FUNCTIONS
 from corpus_loops import LOOPS
@@ -22,13 +20,7 @@ CLEANED = ["scalars", "several_returns", "stencil"]
 def compare(function: Any, make: Any, mode: Any) -> Any:
     """Call ``function`` compiled and plain on new arguments; results and arguments must agree."""
     compiled = njit(parallel=True, mlir_identity=mode)(function)
-    plain, ours = make(), make()
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        expected = function(*plain)
-        found = compiled(*ours)
-    same(found, expected)
-    same(ours, plain, "argument")
+    beside_python(function, compiled, make)
     (record,) = (cres.metadata["mlir"] for cres in compiled.overloads.values())
     assert not record.refusals
     return record

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import json
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+from compare import outcome
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -201,15 +201,6 @@ def _part(case: Case, buffer: Any, shape: tuple[int, ...], step: int, start: int
         return rows
     others = tuple(slice(start, start + size) for size in shape[1:])
     return rows[(slice(None), *others)]
-
-
-def outcome(function: Any, args: list[Any]) -> tuple[Any, str | None]:
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        try:
-            return function(*args), None
-        except ValueError as error:
-            return None, str(error)
 
 
 def same(got: Any, expected: Any) -> None:

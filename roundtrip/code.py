@@ -1,0 +1,120 @@
+"""LLVM IR text of a body, and how it gets into Numba's own code library."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir as llvm_ir
+from numba.core import cgutils, ir, types
+
+from numba_mlir.errors import UnsupportedConstruct
+from numba_mlir.passes import libm, to_llvm
+from numba_mlir.passes.lanes import Vectors
+from numba_mlir.passes.streams import COPY, FENCE
+from numba_mlir.roundtrip import nontemporal, vectormath
+from numba_mlir.roundtrip.body_import import Ways
+from numba_mlir.roundtrip.llvm_text import readable
+
+
+@dataclass(frozen=True)
+class Options:
+    """How bodies are compiled: flags of ``#arith.fastmath``, and scalar functions only."""
+
+    fastmath: str = ""
+    precise: bool = False
+
+
+@dataclass(frozen=True)
+class Code:
+    """The text has a function ``body``, and perhaps others; `link` puts ``name`` in front."""
+
+    text: str
+    name: str
+    ways: Ways
+
+    @property
+    def uses_vectors(self) -> bool:
+        return "@_ZGV" in self.text
+
+    def link(
+        self,
+        library: Any,
+        context: Any,
+        functions: tuple[str, ...],
+        around: Callable[[llvm_ir.Module], None] | None = None,
+    ) -> llvm.ModuleRef:
+        """The module, to be added to ``library``; ``functions`` are those that it defines.
+
+        ``around`` adds functions that call them.
+        """
+        if self.uses_vectors:
+            vectormath.load()
+            library._reload_init.add(vectormath.load)
+        module = llvm.parse_assembly(self.text)
+        for name in (*functions, *[callback.symbol for callback in self.ways.callbacks]):
+            module.get_function(name).name = f"{self.name}.{name}"
+        extra = library.create_ir_module(self.name)
+        for callback in self.ways.callbacks:
+            callback.emit(self.name, extra, context)
+        if around is not None:
+            around(extra)
+        helpers = [name for name in (COPY, FENCE) if f"@{name}(" in self.text]
+        if helpers:
+            nontemporal.emit(extra)
+        module.link_in(llvm.parse_assembly(cgutils.normalize_ir_text(str(extra))))
+        called = [f"{self.name}.{callback.symbol}" for callback in self.ways.callbacks]
+        for name in (*called, *helpers):
+            module.get_function(name).linkage = "internal"
+        return module
+
+
+def compile_body(module: Any, ways: Ways, name: str, loc: Any, options: Options) -> Code:
+    """LLVM IR text of a module in the interchange form that has a function ``body``.
+
+    ``name`` begins the names of its functions.
+    Raises UnsupportedConstruct where an operation has no form in LLVM.
+    """
+    with module.context:
+        try:
+            to_llvm.lower(module, options.fastmath, _vectors(options))
+            declared = libm.declared(module)
+            text = readable(to_llvm.translate(module))
+        except to_llvm.NotLowerable as reason:
+            at = loc if reason.line is None else ir.Loc(loc.filename, reason.line)
+            raise UnsupportedConstruct(str(reason), at) from None
+    if not options.precise:
+        text = libm.with_variants(text, declared, vectormath.variants)
+    _check_readable(text, loc)
+    # Code that calls back is not told by its text alone, and one library may link another's.
+    unique = uuid.uuid4().hex if ways.callbacks else ""
+    digest = hashlib.sha256(f"{text}{unique}".encode()).hexdigest()[:16]
+    return Code(text, f"mlir.{name}.{digest}", ways)
+
+
+def _check_readable(text: str, loc: Any) -> None:
+    """Read the text as it is read again when Numba lowers the function, where it is too late."""
+    try:
+        llvm.parse_assembly(text).verify()
+    except RuntimeError as error:
+        raise UnsupportedConstruct(f"llvmlite refuses the code: {error}", loc) from error
+
+
+def _vectors(options: Options) -> Vectors:
+    bits, stream_from = vectormath.width(), nontemporal.least()
+    if options.precise:
+        return Vectors(bits, stream_from=stream_from)
+    library = vectormath.library() is not None
+    return Vectors(bits, vectormath.widest, library, stream_from)
+
+
+def raise_error(context: Any, builder: llvm_ir.IRBuilder, code: Any, excinfo: Any) -> None:
+    """Leave Numba's function with an error that the code gave; ``excinfo`` is a cell."""
+    kind = context.call_conv.get_function_type(types.none, ()).args[1].pointee
+    description = builder.bitcast(builder.load(excinfo), kind)
+    status = context.call_conv._get_return_status(builder, code, description)
+    context.call_conv.return_status_propagate(builder, status)

@@ -1,0 +1,231 @@
+"""Functions without ``parallel=True`` whose loops MLIR compiles, beside plain Numba."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+from compare import call, identical, names
+from corpus_functions import FUNCTIONS
+from corpus_loops import LOOPS
+from processes import run
+from random_programs import Program
+
+from numba_mlir import njit
+from numba_mlir.errors import UnsupportedConstruct
+from numba_mlir.roundtrip import vectormath
+from numba_mlir.roundtrip.pipeline import pipeline
+
+needs_vectors = pytest.mark.skipif(
+    not vectormath.variants("exp"), reason="no vector functions on this machine"
+)
+#: functions of the corpora that are quick to compile, and others of every kind
+_NAMES = {"reductions", "nested", "ranges", "branches", "scalars", "several_returns", "objects"}
+CASES = [case for case in LOOPS + FUNCTIONS if case[0].__name__ in _NAMES]
+
+
+def remarks(compiled: Any, kind: str) -> list[str]:
+    records = [cres.metadata["mlir"] for cres in compiled.overloads.values()]
+    return [remark.message for one in records for remark in one.remarks if remark.kind == kind]
+
+
+def same_as_numba(function: Any, make: Any, **options: Any) -> Any:
+    """Results, exceptions and arguments of ``function`` are those of plain Numba, bit by bit."""
+    plain = numba.njit(**options)(function)
+    compiled = njit(mlir_codegen=True, mlir_precise=True, **options)(function)
+    expected_args, args = make(), make()
+    expected, found = call(plain, expected_args), call(compiled, args)
+    assert identical(found, expected), (found, expected)
+    assert identical(args, expected_args)
+    return compiled
+
+
+@pytest.mark.parametrize(("function", "make"), CASES, ids=names(CASES))
+def test_corpus(function: Any, make: Any) -> None:
+    same_as_numba(function, make)
+
+
+OPTIONS: list[dict[str, Any]] = [{}, {"boundscheck": True}, {"error_model": "numpy"}]
+
+
+@pytest.mark.parametrize("seed", [2, 7, 9, 17, 21, 26, 33, 44, 50, 66])
+def test_random_programs(seed: int) -> None:
+    program, options = Program(seed), OPTIONS[seed % 3]
+    function = program.function()
+    plain = numba.njit(**options)(function)
+    compiled = njit(mlir_codegen=True, mlir_precise=True, **options)(function)
+    for number in range(8):
+        expected_args, args = program.arguments(number), program.arguments(number)
+        expected, found = call(plain, expected_args), call(compiled, args)
+        assert identical(found, expected), f"{found}, not {expected}:\n{program.source}"
+        assert identical(args, expected_args), program.source
+    assert remarks(compiled, "applied"), program.source
+
+
+def exponentials(a, out):
+    for i in range(a.shape[0]):
+        out[i] = math.exp(a[i]) * 2
+    return out
+
+
+def ordered_sum(a):
+    total = 0.0
+    for x in range(a.shape[0]):
+        total += math.exp(-a[x])
+    return total
+
+
+def array_statement(a, b):
+    return np.exp(a) + b
+
+
+@needs_vectors
+def test_loops_call_vector_functions_by_default() -> None:
+    a = np.linspace(-3, 3, 1003)
+    for function, args in (
+        (exponentials, (a, np.empty_like(a))),
+        (ordered_sum, (a,)),
+        (array_statement, (a, a)),
+    ):
+        fast, precise = njit(function), njit(mlir_precise=True)(function)
+        expected = numba.njit(function)(*args)
+        np.testing.assert_allclose(fast(*args), expected, rtol=1e-14, atol=1e-14)
+        np.testing.assert_array_equal(precise(*args), expected)
+        (text,) = fast.inspect_asm().values()
+        assert "v_exp" in text
+        assert "mlir." in "".join(fast.inspect_llvm().values())
+        assert "v_exp" not in "".join(precise.inspect_asm().values())
+
+
+def test_what_gains_nothing_is_left_to_numba() -> None:
+    def f(a):
+        total = 0.0
+        for i in range(a.shape[0]):
+            total += a[i]
+        return total / 2
+
+    a = np.arange(9.0)
+    by_default, asked = njit(f), njit(mlir_codegen=True, mlir_strict=True)(f)
+    assert by_default(a) == asked(a) == f(a)
+    assert "mlir." not in "".join(by_default.inspect_llvm().values())
+    assert remarks(asked, "applied") == ["machine code of the whole function by MLIR"]
+
+
+@needs_vectors
+def test_functions_of_numbers_are_inlined_into_loops_of_others() -> None:
+    scale = njit(lambda x: math.exp(-x * x) + 1)
+
+    @numba.njit
+    def apply(a, out):
+        for i in range(a.shape[0]):
+            out[i] = scale(a[i])
+        return out
+
+    a = np.linspace(-2, 2, 1001)
+    np.testing.assert_allclose(apply(a, np.empty_like(a)), np.exp(-a * a) + 1, rtol=1e-14)
+    (text,) = apply.inspect_asm().values()
+    assert any(f"_ZGV{code}N" in text for code in "ed"), "the loop is vectorised"
+
+
+def test_orders_of_sums_are_kept_unless_fastmath_says_otherwise() -> None:
+    def f(a):
+        total = np.float32(0)
+        for i in range(a.shape[0]):
+            total += a[i]
+        return total
+
+    a = np.random.default_rng(0).normal(size=10_001).astype(np.float32)
+    assert njit(mlir_codegen=True)(f)(a) == numba.njit(f)(a)
+    fast = njit(mlir_codegen=True, fastmath=True)(f)
+    np.testing.assert_allclose(fast(a), f(a), rtol=1e-3)
+    assert fast(a) != f(a) or "fast" in "".join(fast.inspect_llvm().values())
+
+
+def divides(a, b, n):
+    for i in range(n):
+        if b[i] < -5:
+            raise ValueError("too small", 7)
+        a[i] = math.exp(a[i]) / b[i]
+    assert n < 8, "many"
+    return a[0] // b[n - 1]
+
+
+@pytest.mark.parametrize("case", [[1, 2], [1, 0, 3], [1, -9, 3], [2.0] * 9, [1.0, 0.0]])
+def test_exceptions_and_what_was_done_before_them(case: list[float]) -> None:
+    def make() -> Any:
+        return np.ones(len(case)), np.array(case, float), len(case)
+
+    for options in ({}, {"error_model": "numpy"}):
+        same_as_numba(divides, make, **options)
+
+
+def test_what_has_no_form_stays_and_says_why() -> None:
+    def f(a):
+        found = []
+        for i in range(a.shape[0]):
+            found.append(math.exp(a[i]))
+        return len(found)
+
+    a = np.arange(4.0)
+    compiled = njit(mlir_codegen=True)(f)
+    assert compiled(a) == 4
+    assert any("no MLIR form" in message for message in remarks(compiled, "missed"))
+    with pytest.raises(UnsupportedConstruct, match="no MLIR form"):
+        njit(mlir_codegen=True, mlir_strict=True)(f)(a)
+
+
+def test_inner_loops_are_compiled_where_outer_ones_cannot_be() -> None:
+    def f(a, n):
+        seen = {0: 0}
+        for k in range(n):
+            for i in range(a.shape[0]):
+                a[i] = math.sin(a[i]) * 2
+            seen[k] = len(seen)
+        return len(seen)
+
+    compiled = same_as_numba(f, lambda: (np.arange(5.0), 3))
+    assert remarks(compiled, "applied") == ["machine code of the loop by MLIR"]
+
+
+def test_pickled_functions_and_custom_pipelines() -> None:
+    copy = pickle.loads(pickle.dumps(njit(mlir_codegen=True)(exponentials)))
+    a = np.linspace(0, 1, 9)
+    expected = numba.njit(exponentials)(a, np.empty_like(a))
+    np.testing.assert_allclose(copy(a, np.empty_like(a)), expected, rtol=1e-14)
+    assert remarks(copy, "applied")
+    stock = numba.njit(pipeline_class=pipeline(codegen=True))(exponentials)
+    np.testing.assert_allclose(stock(a, np.empty_like(a)), expected, rtol=1e-14)
+    assert "mlir." in "".join(stock.inspect_llvm().values())
+
+
+PROGRAM = """
+    import math, sys, threading
+    import numpy as np
+    from numba_mlir import njit
+
+    @njit(cache=True)
+    def f(x):
+        total = 0.0
+        for i in range(x.shape[0]):
+            total += math.exp(x[i])
+        return np.cos(x) + 1, total
+
+    x = np.linspace(0, 1, 2000)
+    y, total = f(x)
+    np.testing.assert_allclose(y, np.cos(x) + 1, rtol=1e-14)
+    np.testing.assert_allclose(total, np.exp(x).sum(), rtol=1e-13)
+    assert "numba.np.ufunc.omppool" not in sys.modules
+    assert "numba.np.ufunc.workqueue" not in sys.modules
+    assert "numba.np.ufunc.tbbpool" not in sys.modules
+    bindings = [name for name in ("mlir", "torch_mlir") if f"{name}.ir" in sys.modules]
+    print(sum(f.stats.cache_hits.values()), bindings)
+"""
+
+
+def test_cached_code_needs_neither_the_bindings_nor_threads(tmp_path: Any) -> None:
+    assert run(tmp_path, PROGRAM).startswith("0 [")
+    assert run(tmp_path, PROGRAM) == "1 []"
