@@ -28,6 +28,7 @@ from numba_mlir.passes.values import nested, operations
 
 #: vectors in flight: additions of one chain have to wait for one another
 _CHAINS = 2
+_SLOW = frozenset({"arith.divf", "math.sqrt"})
 
 
 class Kind(IntEnum):
@@ -51,6 +52,8 @@ class Vectors:
     function: Callable[[str], tuple[str, int] | None] = lambda symbol: None
     #: whether there are any such functions
     library: bool = False
+    #: the same for loops that wait for divisions and square roots; 0 for ``bits``
+    dividing_bits: int = 0
     #: bytes of fresh arrays from which they are written past the caches; 0 for never
     stream_from: int = 0
 
@@ -80,6 +83,12 @@ def _has_ordered_sum(loop: Any) -> bool:
     )
 
 
+def _divides_inside(loop: Any) -> bool:
+    """Whether an inner loop divides or takes square roots."""
+    inner = [op for op in nested(loop) if op.name == "scf.for"]
+    return any(op.name in _SLOW for one in inner for op in nested(one))
+
+
 def _is_elementwise(op: Any) -> bool:
     if op.name in libm.FUNCTIONS or len(op.regions) or len(op.results) != 1:
         return False
@@ -106,8 +115,11 @@ class _Spread:
         self._block = loop.regions[0].blocks[0]
         self._kinds: dict[Any, Kind] = {self._block.arguments[-1]: Kind.LINEAR}
         self._classify(self._block)
-        self._lanes = _CHAINS * vectors.bits // self._widest()
         pieces = [self._version(op) for op in nested(loop) if op.name in libm.FUNCTIONS]
+        bits = _CHAINS * vectors.bits
+        if 0 < vectors.dividing_bits < vectors.bits and not pieces and _divides_inside(loop):
+            bits = vectors.dividing_bits
+        self._lanes = bits // self._widest()
         if any(piece is not None and self._lanes % piece[1] for piece in pieces):
             raise Refused
         self._values: dict[Any, Any] = {}

@@ -106,10 +106,11 @@ def _check_readable(text: str, loc: Any) -> None:
 
 def _vectors(options: Options) -> Vectors:
     bits, stream_from = vectormath.width(), nontemporal.least()
+    dividing_bits = vectormath.dividing_width()
     if options.precise:
-        return Vectors(bits, stream_from=stream_from)
+        return Vectors(bits, dividing_bits=dividing_bits, stream_from=stream_from)
     library = vectormath.library() is not None
-    return Vectors(bits, vectormath.widest, library, stream_from)
+    return Vectors(bits, vectormath.widest, library, dividing_bits, stream_from)
 
 
 def raise_error(context: Any, builder: llvm_ir.IRBuilder, code: Any, excinfo: Any) -> None:

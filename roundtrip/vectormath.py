@@ -77,6 +77,16 @@ def width() -> int:
     return max((one.bits for one in _sets()), default=0)
 
 
+def dividing_width() -> int:
+    """Bits of vectors for loops that wait for the divider.
+
+    Intel's is 256 bits wide: longer vectors divide no faster, and have fewer ports for the
+    rest (A. Fog, "Instruction tables": VDIVPD and VSQRTPD take twice the cycles for ZMM).
+    """
+    intel = platform.machine() == "x86_64" and not llvm.get_host_cpu_name().startswith("znver")
+    return min(width(), 256) if intel else width()
+
+
 @functools.cache
 def variants(symbol: str) -> tuple[tuple[str, str], ...]:
     """The vector versions of a scalar function: (name as LLVM's attribute has it, declaration)."""
