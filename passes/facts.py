@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from numba_mlir.passes.keys import dominators, is_known
-from numba_mlir.passes.values import constant_int, nested
+from numba_mlir.passes.values import ancestor_in_region, constant_int, nested
 
 
 def use_known_sizes(function: Any) -> bool:
@@ -33,7 +33,7 @@ def _replace_behind(fact: Any, old: Any, new: Any) -> None:
     dominating = dominators(fact.block.region)
     for use in list(old.uses):
         op = use.owner.operation
-        place = _ancestor_in_region(op, fact.block.region)
+        place = ancestor_in_region(op, fact.block.region)
         if place is None or place == fact:
             continue
         if place.block == fact.block:
@@ -42,12 +42,3 @@ def _replace_behind(fact: Any, old: Any, new: Any) -> None:
             behind = fact.block in dominating[place.block]
         if behind:
             op.operands[use.operand_number] = new
-
-
-def _ancestor_in_region(op: Any, region: Any) -> Any | None:
-    """The operation directly in ``region`` that is or contains ``op``, or None."""
-    while op is not None and op.parent is not None:
-        if op.block.region == region:
-            return op
-        op = op.parent
-    return None

@@ -25,19 +25,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from numba_mlir import mlir
+from numba_mlir.passes.computed import Computed
 from numba_mlir.passes.effects import is_pure_name, summarise
 from numba_mlir.passes.keys import Equalities
 from numba_mlir.passes.provenance import Provenance
 from numba_mlir.passes.temporaries import replace_sizes
 from numba_mlir.passes.values import (
     ancestor_in,
-    constant_int,
     defined_inside,
-    definition,
     display_name,
     operations,
-    owner,
     strip_casts,
 )
 
@@ -58,25 +55,6 @@ class Inlined:
     removed: bool
 
 
-@dataclasses.dataclass
-class _Producer:
-    """A loop that stores one value at its own indices.  ``places`` says for each axis of the
-    array which index of the loop that is."""
-
-    loop: Any
-    store: Any
-    places: list[int]
-
-    @property
-    def body(self) -> list[Any]:
-        """What computes the value, in order."""
-        block = self.loop.regions[0].blocks[0]
-        return [op for op in operations(block)[:-1] if op != self.store]
-
-    def cost(self) -> int:
-        return sum(_cost(op) for op in self.body)
-
-
 def inline_producers(block: Any) -> list[Inlined]:
     """Inline in one block; loops whose arrays nobody reads any more are removed."""
     found: list[Inlined] = []
@@ -85,50 +63,31 @@ def inline_producers(block: Any) -> list[Inlined]:
         producer = _producer(op)
         if producer is None:
             continue
-        array = producer.store.operands[1]
         loads = _inlined_loads(producer)
         for load in loads:
-            _replace(load, producer)
+            producer.replace(load)
         if loads:
-            name, location = display_name(array), op.location
+            name, location = display_name(producer.array), op.location
             found.append(Inlined(name, location, _remove_unread(producer)))
     return found[::-1]
 
 
-def _producer(loop: Any) -> _Producer | None:
-    block = loop.regions[0].blocks[0]
-    ivs = list(block.arguments)
-    *body, _ = operations(block)
-    stores = [op for op in body if op.name == "memref.store"]
-    if len(loop.results) or len(stores) != 1 or not all(map(_is_simple, body)):
-        return None
-    (store,) = stores
-    indices = [strip_casts(index) for index in list(store.operands)[2:]]
-    made = owner(store.operands[1])
-    if made is None or made.name != "memref.alloc" or made.block != loop.block:
-        return None
-    if len(indices) != len(ivs) or set(indices) != set(ivs):
-        return None
-    found = _Producer(loop, store, [ivs.index(index) for index in indices])
-    return found if _is_whole(found) else None
+def _producer(loop: Any) -> Computed | None:
+    found = Computed.of(loop)
+    simple = found is not None and all(map(_is_simple, found.body))
+    return found if found is not None and simple and _is_whole(found) else None
 
 
 def _is_simple(op: Any) -> bool:
-    if op.name in ("memref.load", "memref.store"):
-        return True
-    return not len(op.regions) and (is_pure_name(op.name) or op.name.startswith("numba.expr"))
+    return op.name == "memref.load" or is_pure_name(op.name) or op.name.startswith("numba.expr")
 
 
-def _is_whole(producer: _Producer) -> bool:
+def _is_whole(producer: Computed) -> bool:
     """Whether every element of the array is stored."""
     keys, rank = Equalities(), len(producer.places)
-    operands = list(producer.loop.operands)
-    lower, upper, steps = (operands[i * rank : (i + 1) * rank] for i in range(3))
-    if any(constant_int(x) != 0 for x in lower) or any(constant_int(x) != 1 for x in steps):
-        return False
-    array = producer.store.operands[1]
+    upper = list(producer.loop.operands)[rank : 2 * rank]
     return all(
-        keys.key(upper[place]) == keys.size_key(array, axis)
+        keys.key(upper[place]) == keys.size_key(producer.array, axis)
         for axis, place in enumerate(producer.places)
     )
 
@@ -140,9 +99,9 @@ def _cost(op: Any) -> int:
     return _CALL if calls and op.name not in ("math.absf", "math.absi", "math.fma") else 1
 
 
-def _inlined_loads(producer: _Producer) -> list[Any]:
+def _inlined_loads(producer: Computed) -> list[Any]:
     """The loads that are to be replaced."""
-    array, loop = producer.store.operands[1], producer.loop
+    array, loop = producer.array, producer.loop
     users = [use.owner.operation for use in array.uses]
     loads = [op for op in users if op != producer.store and op.name != "memref.dim"]
     if not all(op.name == "memref.load" for op in loads):
@@ -154,7 +113,7 @@ def _inlined_loads(producer: _Producer) -> list[Any]:
     if not any(order is not None and _is_other(order) for order in orders):
         return []
     full = [order for order in orders if order is None or -1 not in order]
-    if len(full) > 1 and producer.cost() > LIMIT:
+    if len(full) > 1 and sum(map(_cost, producer.body)) > LIMIT:
         return []
     provenance = Provenance()
     return [
@@ -191,10 +150,10 @@ def _is_other(order: list[int]) -> bool:
     return moving != sorted(moving)
 
 
-def _keeps_inputs(producer: _Producer, last: Any, provenance: Provenance) -> bool:
+def _keeps_inputs(producer: Computed, last: Any, provenance: Provenance) -> bool:
     """Whether nothing up to the end of ``last`` writes what the computation reads."""
     reads = [access.root for access in summarise(producer.loop, provenance).accesses]
-    reads = [root for root in reads if root is not provenance.root(producer.store.operands[1])]
+    reads = [root for root in reads if root is not provenance.root(producer.array)]
     order = operations(producer.loop.block)
     for op in order[order.index(producer.loop) + 1 : order.index(last) + 1]:
         effects = summarise(op, provenance)
@@ -206,33 +165,10 @@ def _keeps_inputs(producer: _Producer, last: Any, provenance: Provenance) -> boo
     return True
 
 
-def _replace(load: Any, producer: _Producer) -> None:
-    """The computation for the load's element instead of the load."""
-    ivs = list(producer.loop.regions[0].blocks[0].arguments)
-    indices = list(load.operands)[1:]
-    values = {ivs[place]: indices[axis] for axis, place in enumerate(producer.places)}
-    with mlir.ir.InsertionPoint(load):
-        for op in producer.body:
-            _clone(op, values)
-    stored = producer.store.operands[0]
-    load.result.replace_all_uses_with(values.get(stored, stored))
-    load.erase()
-
-
-def _clone(op: Any, values: dict[Any, Any]) -> None:
-    new = op.clone().operation
-    for number, operand in enumerate(op.operands):
-        if operand in values:
-            new.operands[number] = values[operand]
-    values |= dict(zip(op.results, new.results, strict=True))
-
-
-def _remove_unread(producer: _Producer) -> bool:
+def _remove_unread(producer: Computed) -> bool:
     """Remove the loop and its array when no load is left."""
-    array = producer.store.operands[1]
-    replace_sizes(array)
-    if len(list(array.uses)) != 1:
+    replace_sizes(producer.array)
+    if len(list(producer.array.uses)) != 1:
         return False
-    producer.loop.erase()
-    definition(array).erase()
+    producer.erase()
     return True

@@ -19,12 +19,12 @@ Loops of equal bounds that may be fused without a test are left alone: that is w
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from numba_mlir import mlir
+from numba_mlir.passes.computed import Computed
 from numba_mlir.passes.effects import Access, Effects, summarise
-from numba_mlir.passes.legality import Loop
 from numba_mlir.passes.motion import obstacle_to
 from numba_mlir.passes.provenance import Provenance
 from numba_mlir.passes.shapes import broadcast_axis, sizes_of_axis, tested_size
@@ -33,7 +33,6 @@ from numba_mlir.passes.values import (
     ancestor_in,
     constant_int,
     defined_inside,
-    definition,
     line_of,
     operations,
     owner,
@@ -83,8 +82,10 @@ def inline_producers(function: Any) -> list[Inlined]:
 class _Producer:
     """A loop that fills a temporary array and does nothing else."""
 
-    def __init__(self, loop: Any, store: Any, cost: int) -> None:
-        self.loop, self.store, self.array, self.cost = loop, store, store.operands[1], cost
+    def __init__(self, computed: Computed, cost: int) -> None:
+        self._computed, self.cost = computed, cost
+        self.loop, self.store, self.array = computed.loop, computed.store, computed.array
+        loop = self.loop
         self.provenance = Provenance()
         whole = summarise(loop, self.provenance)
         self.reads = [access for access in whole.accesses if not access.write]
@@ -93,22 +94,11 @@ class _Producer:
 
     @classmethod
     def of(cls, loop: Any) -> _Producer | None:
-        block = loop.regions[0].blocks[0]
-        *body, store, _ = operations(block) if len(operations(block)) > 1 else (None, None)
-        if store is None or store.name != "memref.store" or len(loop.results):
+        found = Computed.of(loop)
+        if found is None or found.places != tuple(range(len(found.places))):
             return None
-        cost = _cost(body)
-        made = owner(store.operands[1])
-        if cost is None or cost > MAX_OPERATIONS or made is None or made.name != "memref.alloc":
-            return None
-        if made.block != loop.block or list(store.operands)[2:] != list(block.arguments):
-            return None
-        producer = cls(loop, store, cost)
-        counted = Loop(loop, producer.effects)
-        starts, steps = counted.lower, counted.steps
-        if any(constant_int(v) != 0 for v in starts) or any(constant_int(v) != 1 for v in steps):
-            return None
-        return producer
+        cost = _cost(found.body)
+        return None if cost is None or cost > MAX_OPERATIONS else cls(found, cost)
 
     def inline(self) -> list[Inlined]:
         """Into all loops that read the array, or nowhere."""
@@ -129,9 +119,7 @@ class _Producer:
             for load in [load for load, other in loads if other == reader]:
                 self._replace(load, apart)
         line, location = line_of(self.loop), self.loop.location
-        alloc = definition(self.array)
-        self.loop.erase()
-        alloc.erase()
+        self._computed.erase()
         return [Inlined(line, line_of(reader), location) for reader in readers]
 
     def _loads(self) -> Iterator[Any]:
@@ -210,22 +198,7 @@ class _Producer:
 
     def _replace(self, load: Any, apart: dict[Any, Any]) -> None:
         """Compute the element in place of ``load``."""
-        *body, _, _ = operations(self.loop.regions[0].blocks[0])
-        arguments = self.loop.regions[0].blocks[0].arguments
-        mapping = dict(apart)
-        mapping.update(zip(arguments, list(load.operands)[1:], strict=True))
-        for op in body:
-            if (index := _stretched(op, mapping, load)) is not None:
-                mapping[op.result] = index
-                continue
-            new = op.clone(mlir.ir.InsertionPoint(load)).operation
-            for number, value in enumerate(op.operands):
-                if value in mapping:
-                    new.operands[number] = mapping[value]
-            mapping.update(zip(op.results, new.results, strict=True))
-        stored = self.store.operands[0]
-        load.result.replace_all_uses_with(mapping.get(stored, stored))
-        load.erase()
+        self._computed.replace(load, apart, lambda op, values: _stretched(op, values, load))
 
 
 def _depth(load: Any, reader: Any) -> int:
@@ -268,7 +241,7 @@ def _numba_type(array: Any) -> Any | None:
     return named[_TYPE] if _TYPE in named else None  # noqa: SIM401
 
 
-def _stretched(op: Any, mapping: dict[Any, Any], load: Any) -> Any | None:
+def _stretched(op: Any, mapping: Mapping[Any, Any], load: Any) -> Any | None:
     """``select(n == 1, 0, i)`` where i became ``select(m == 1, 0, j)``: ``select(n == 1, 0, j)``.
 
     Right where m is a common size of n and others: where m is 1, so is n.

@@ -25,7 +25,8 @@ from numba_mlir.passes.base import MLIRPass, PassResult
 from numba_mlir.passes.building import allocate, for_loop, index
 from numba_mlir.passes.columns import interchange
 from numba_mlir.passes.machine import this_machine
-from numba_mlir.passes.values import nested, operations, owner
+from numba_mlir.passes.sums import is_free_sum
+from numba_mlir.passes.values import nested, operations
 
 #: elements of one block of a sum
 BLOCK = 512
@@ -202,21 +203,7 @@ def _sums(loop: Any) -> list[int]:
     carried = list(loop.regions[0].blocks[0].arguments)[1:]
     *_, last = operations(loop.regions[0].blocks[0])
     pairs = zip(carried, last.operands, strict=True)
-    return [number for number, pair in enumerate(pairs) if _is_step(*pair)]
-
-
-def _is_step(carried: Any, new: Any) -> bool:
-    op = owner(new)
-    if op is None or not _is_free_addition(op) or op.operands[0] != carried:
-        return False
-    uses = list(carried.uses)
-    return len(uses) == 1 and uses[0].owner.operation == op
-
-
-def _is_free_addition(op: Any) -> bool:
-    if op.name != "arith.addf" or "fastmath" not in op.attributes:
-        return False
-    return "reassoc" in str(op.attributes["fastmath"])
+    return [number for number, pair in enumerate(pairs) if is_free_sum(*pair)]
 
 
 def _start_fresh(loop: Any) -> None:

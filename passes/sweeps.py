@@ -30,6 +30,7 @@ from numba_mlir.passes.jamming import can_jam, jammed_rows
 from numba_mlir.passes.keys import Equalities
 from numba_mlir.passes.legality import Loop
 from numba_mlir.passes.products import Block, Sweep, row_loops
+from numba_mlir.passes.sums import is_free_sum
 from numba_mlir.passes.values import (
     constant_int,
     defined_inside,
@@ -128,17 +129,6 @@ def _only_adds(row: Any) -> bool:
         return False
     carried = list(row.regions[0].blocks[0].arguments)[1:]
     return bool(carried) and all(map(is_free_sum, carried, last.operands))
-
-
-def is_free_sum(carried: Any, new: Any) -> bool:
-    """Whether a loop adds to a carried number, in any order, and uses it for nothing else."""
-    op = owner(new)
-    if op is None or op.name != "arith.addf" or "fastmath" not in op.attributes:
-        return False
-    if "reassoc" not in str(op.attributes["fastmath"]) or op.operands[0] != carried:
-        return False
-    uses = list(carried.uses)
-    return len(uses) == 1 and uses[0].owner.operation == op
 
 
 def _matrix(row: Any, column: Any) -> Any | None:

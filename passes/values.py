@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from numba_mlir import mlir
@@ -38,8 +38,17 @@ def owner(value: Any) -> Any | None:
 
 def ancestor_in(op: Any, block: Any) -> Any | None:
     """The operation of ``block`` that is or contains ``op``, or None."""
+    return _ancestor(op, lambda one: one.block == block)
+
+
+def ancestor_in_region(op: Any, region: Any) -> Any | None:
+    """The operation directly in ``region`` that is or contains ``op``, or None."""
+    return _ancestor(op, lambda one: one.block.region == region)
+
+
+def _ancestor(op: Any, is_there: Callable[[Any], bool]) -> Any | None:
     while op is not None and op.parent is not None:
-        if op.block == block:
+        if is_there(op):
             return op
         op = op.parent
     return None
