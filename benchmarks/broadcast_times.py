@@ -12,9 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
-import types
-from collections.abc import Callable
 from typing import Any
 
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # read when Numba is imported
@@ -23,29 +20,11 @@ import numba
 import numpy as np
 
 import numba_mlir
-from harness import Workload
+from harness import Timed, Workload, again, best_times
 from workloads.broadcasts import BROADCASTS
 
 MODES: dict[str, dict[str, bool]] = {"all passes": {}, "mlir_broadcast": {"mlir_broadcast": True}}
 SIZE = 1000
-Timed = Callable[[], Any]
-
-
-def best_times(runs: dict[str, Timed], repeats: int) -> dict[str, float]:
-    """The least CPU seconds of each run; the runs take turns."""
-    best = dict.fromkeys(runs, float("inf"))
-    for _ in range(repeats):
-        for name, run in runs.items():
-            start = time.process_time()
-            result = run()
-            best[name] = min(best[name], time.process_time() - start)
-            del result
-    return best
-
-
-def _again(function: Any) -> Any:
-    """The function as a new object, which no cache knows."""
-    return types.FunctionType(function.__code__, function.__globals__, function.__name__)
 
 
 def compile_times(workload: Workload, repeats: int) -> dict[str, float]:
@@ -55,10 +34,10 @@ def compile_times(workload: Workload, repeats: int) -> dict[str, float]:
     style = workload.array_style
 
     def ours(flags: dict[str, bool]) -> Timed:
-        return lambda: numba_mlir.njit(parallel=True, **flags)(_again(style))(*args)
+        return lambda: numba_mlir.njit(parallel=True, **flags)(again(style))(*args)
 
     runs = {name: ours(flags) for name, flags in MODES.items()}
-    runs["numba"] = lambda: numba.njit(parallel=True)(_again(style))(*whole)
+    runs["numba"] = lambda: numba.njit(parallel=True)(again(style))(*whole)
     return best_times(runs, repeats)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import time
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -22,6 +23,7 @@ import numpy as np
 import numba_mlir
 
 Function = Callable[..., Any]
+Timed = Callable[[], Any]
 
 
 class Unavailable(Exception):
@@ -207,3 +209,22 @@ class Prepared:
             lines = str(error).strip().splitlines() or [""]
             return Unavailable(f"{type(error).__name__}: {lines[0]}")
         return function
+
+
+def best_times(
+    runs: Mapping[str, Timed], repeats: int, clock: Callable[[], float] = time.process_time
+) -> dict[str, float]:
+    """The least seconds of each run by ``clock``; the runs take turns."""
+    best = dict.fromkeys(runs, float("inf"))
+    for _ in range(repeats):
+        for name, run in runs.items():
+            start = clock()
+            result = run()
+            best[name] = min(best[name], clock() - start)
+            del result
+    return best
+
+
+def again(function: Any) -> Any:
+    """The function as a new object, which no cache knows."""
+    return types.FunctionType(function.__code__, function.__globals__, function.__name__)
