@@ -24,7 +24,7 @@ from numba_mlir.passes.failures import LEAVE_IF, LEAVE_WITH
 from numba_mlir.passes.lanes import Vectors
 from numba_mlir.passes.reductions import Reductions
 from numba_mlir.passes.signs import drop_wraps
-from numba_mlir.passes.values import nested
+from numba_mlir.passes.values import defined_inside, has_inner_loop, nested, operations
 
 
 class NotLowerable(ValueError):
@@ -36,6 +36,9 @@ class NotLowerable(ValueError):
 
 
 NO_VECTORS = Vectors()
+#: what keeps vector units busy, and how much of it makes a loop dense
+_DENSE = frozenset({"arith.addf", "arith.subf", "arith.mulf"})
+_LEAST_DENSE = 8
 _CLEAN_UP = "builtin.module(canonicalize,cse)"
 _LOOPS = (
     "builtin.module(func.func(scf-parallel-for-to-nested-fors),canonicalize,cse,"
@@ -71,6 +74,7 @@ def lower(module: Any, fastmath: str = "", vectors: Vectors = NO_VECTORS) -> Non
         if vectors.library:
             distribute(body)
         mlir.run_pipeline(module.operation, _LOOPS)
+        dense = any(_is_dense(op) for op in nested(function(module, "body")))
         if vectors.stream_from:
             streams.write_around_caches(function(module, "body"), vectors.stream_from)
         if fastmath:
@@ -83,8 +87,23 @@ def lower(module: Any, fastmath: str = "", vectors: Vectors = NO_VECTORS) -> Non
         libm.call_library(module)
         _make_ways_out(module)
         mlir.run_pipeline(module.operation, _CONVERSIONS)
-        if vectors.bits and (spread or libm.is_called(module)):
+        if vectors.bits and (spread or dense or libm.is_called(module)):
             libm.prefer_width(function(module, "body"), vectors.bits)
+
+
+def _is_dense(loop: Any) -> bool:
+    """Whether an innermost loop computes much more than it reads and writes along its index."""
+    if loop.name != "scf.for" or has_inner_loop(loop):
+        return False
+    inside = [op for op in operations(loop.regions[0].blocks[0]) if not op.regions]
+    accesses = [op for op in inside if op.name in ("memref.load", "memref.store")]
+    moving = [op for op in accesses if any(defined_inside(v, loop) for v in _subscripts(op))]
+    arithmetic = sum(op.name in _DENSE for op in inside)
+    return arithmetic >= _LEAST_DENSE and arithmetic >= 2 * len(moving)
+
+
+def _subscripts(access: Any) -> list[Any]:
+    return list(access.operands)[1 if access.name == "memref.load" else 2 :]
 
 
 def _make_ways_out(module: Any) -> None:

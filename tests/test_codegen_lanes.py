@@ -136,3 +136,28 @@ def test_other_layouts(layout: str) -> None:
     compiled(p, m, out)
     plain(p, m, expected)
     np.testing.assert_array_equal(out, expected)
+
+
+def polynomial(a):
+    out = np.empty_like(a)
+    for i in prange(a.size):
+        x = a[i]
+        out[i] = (((((x * 2 + 1) * x + 3) * x + 5) * x - 7) * x + 9) * x - 1
+    return out
+
+
+def increased(a):
+    out = np.empty_like(a)
+    for i in prange(a.size):
+        out[i] = a[i] + 1
+    return out
+
+
+@pytest.mark.parametrize(("function", "wide"), [(polynomial, True), (increased, False)])
+def test_loops_that_compute_much_have_the_longest_vectors(function: Any, wide: bool) -> None:
+    compiled = codegen(function)
+    a = np.random.rand(1000)
+    np.testing.assert_array_equal(compiled(a), numba.njit(function)(a))
+    (text,) = compiled.inspect_llvm().values()
+    if vectormath.width():
+        assert (f'"prefer-vector-width"="{vectormath.width()}"' in text) == wide
