@@ -5,6 +5,7 @@
 ``NUMBA_MLIR_DUMP_DIR``         folder that gets one file for each stage of each function
 ``NUMBA_MLIR_ROUNDTRIP_EACH``   1: import and export around every single pass
 ``NUMBA_MLIR_MEMORY_KEPT``      MiB of large arrays' memory that are kept for the next ones
+``NUMBA_MLIR_VECTOR_LIBRARY``   ``libmvec``, ``svml`` or ``none``: vector functions
 ==============================  ====================================================
 """
 
@@ -19,7 +20,8 @@ PRINT_AFTER = "NUMBA_MLIR_PRINT_AFTER"
 DUMP_DIR = "NUMBA_MLIR_DUMP_DIR"
 ROUNDTRIP_EACH = "NUMBA_MLIR_ROUNDTRIP_EACH"
 MEMORY_KEPT = "NUMBA_MLIR_MEMORY_KEPT"
-VARIABLES = (PRINT_AFTER, DUMP_DIR, ROUNDTRIP_EACH, MEMORY_KEPT)
+VECTOR_LIBRARY = "NUMBA_MLIR_VECTOR_LIBRARY"
+VARIABLES = (PRINT_AFTER, DUMP_DIR, ROUNDTRIP_EACH, MEMORY_KEPT, VECTOR_LIBRARY)
 
 _SWITCH = {"": False, "0": False, "1": True}
 
@@ -46,6 +48,17 @@ def roundtrip_each() -> bool:
         return _SWITCH[value]
     except KeyError:
         raise InvalidFlagError(f"{ROUNDTRIP_EACH} must be 0 or 1, not {value!r}") from None
+
+
+def vector_library() -> str:
+    """Where vector versions of functions are taken from; empty: where there are some.
+
+    Raises InvalidFlagError for another name than those of the libraries.
+    """
+    value = os.environ.get(VECTOR_LIBRARY, "")
+    if value not in ("", "libmvec", "svml", "none"):
+        raise InvalidFlagError(f"{VECTOR_LIBRARY} must be libmvec, svml or none, not {value!r}")
+    return value
 
 
 def memory_kept() -> int:

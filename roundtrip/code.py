@@ -37,10 +37,6 @@ class Code:
     name: str
     ways: Ways
 
-    @property
-    def uses_vectors(self) -> bool:
-        return "@_ZGV" in self.text
-
     def link(
         self,
         library: Any,
@@ -52,9 +48,9 @@ class Code:
 
         ``around`` adds functions that call them.
         """
-        if self.uses_vectors:
-            vectormath.load()
-            library._reload_init.add(vectormath.load)
+        for load in vectormath.loaders(self.text):
+            load()
+            library._reload_init.add(load)
         module = llvm.parse_assembly(self.text)
         for name in (*functions, *[callback.symbol for callback in self.ways.callbacks]):
             module.get_function(name).name = f"{self.name}.{name}"
@@ -109,7 +105,7 @@ def _vectors(options: Options) -> Vectors:
     dividing_bits = vectormath.dividing_width()
     if options.precise:
         return Vectors(bits, dividing_bits=dividing_bits, stream_from=stream_from)
-    library = vectormath.library() is not None
+    library = vectormath.available()
     return Vectors(bits, vectormath.widest, library, dividing_bits, stream_from)
 
 
