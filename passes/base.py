@@ -50,8 +50,12 @@ class MLIRPass:
     name: ClassVar[str]
     #: whether what is missed is a NumbaPerformanceWarning too, for those who read no report
     warns: ClassVar[bool] = False
-    #: whether the function's own loops over ``range`` around parallel loops shall be ``scf.for``
-    range_loops: ClassVar[bool] = False
+
+    @property
+    def range_loops(self) -> bool:
+        """Whether the function's own loops over ``range`` around parallel loops shall be
+        ``scf.for``."""
+        return False
 
     def applies(self, module: Any) -> bool:
         """Whether there is anything to look at; where not, the pass does not run at all."""

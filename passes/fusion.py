@@ -71,7 +71,10 @@ class Fusion(MLIRPass):
     interchange: bool = True
 
     name: ClassVar[str] = "fusion"
-    range_loops: ClassVar[bool] = True
+
+    @property
+    def range_loops(self) -> bool:
+        return self.interchange
 
     def run(self, module: Any) -> PassResult:
         """Fuse in every function of ``module``; unmodified when nothing was fused."""

@@ -50,6 +50,13 @@ def _fusion(value: bool) -> MLIRPass:
     return Fusion()
 
 
+def _device_fusion() -> MLIRPass:
+    from numba_mlir.passes.fusion import Fusion
+
+    # A device has threads for all elements of each trip, and no cache for blocks.
+    return Fusion(interchange=False)
+
+
 def _tiling(value: bool | TileSizes) -> MLIRPass:
     from numba_mlir.passes.tiling import Tiling
 
@@ -65,7 +72,7 @@ def _row_fusion() -> MLIRPass:
 def _sequential_fusion() -> MLIRPass:
     from numba_mlir.passes.fusion import Fusion
 
-    return Fusion(sweeps="sequential")
+    return Fusion(sweeps="sequential", interchange=False)
 
 
 def _reductions(parallel: bool) -> MLIRPass:
@@ -236,7 +243,7 @@ def _parallel(pm: PassManager, selection: Selection) -> list[Step]:
 def device_plan(selection: Selection, place: Any) -> list[Step]:
     """Steps of a function whose arrays live on a device."""
     steps: list[Step] = []
-    fusion = [PASSES["fusion"](value)] if (value := selection.value("fusion")) else []
+    fusion = [_device_fusion()] if selection.value("fusion") else []
     if value := selection.value("broadcast"):
         # No versions and no blocks: a kernel has its own order, and its threads see sizes.
         # Reductions become kernels here: Numba has no form for those that may be computed
