@@ -1,15 +1,15 @@
 """A pass behind all others: large arrays that a function makes get memory from the cache of blocks.
 
-Calls of ``np.empty``, ``np.zeros`` and their ``_like`` forms become calls of intrinsics that
-allocate through :mod:`.block_cache`; Numba and our passes make the arrays of array statements by
-``np.empty`` as well.  What comes out is an ordinary array.
+Calls of ``np.empty``, ``np.zeros`` and their ``_like`` forms, and copies of contiguous arrays,
+become calls of intrinsics that allocate through :mod:`.block_cache`; Numba and our passes make the
+arrays of array statements by ``np.empty`` as well.  What comes out is an ordinary array.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numba.core import cgutils, ir, types
@@ -22,8 +22,11 @@ from numba.parfors.parfor import Parfor
 
 from numba_mlir.roundtrip import block_cache, freshness
 
-#: function -> whether it fills the array with zeros
-_CALLS = {np.empty: False, np.empty_like: False, np.zeros: True, np.zeros_like: True}
+#: what is in a new array
+Content = Literal["anything", "zeros", "copy"]
+_CALLS: dict[Any, Content] = {
+    np.empty: "anything", np.empty_like: "anything", np.zeros: "zeros", np.zeros_like: "zeros",
+}  # fmt: skip
 
 
 class FreshArray(types.Array):
@@ -59,22 +62,28 @@ def _allocate(cls: Any, size: Any, alignment: Any) -> Callable[..., Any]:
 
 
 @functools.cache
-def allocator(array: Any, zeros: bool) -> Any:
-    """An intrinsic for arrays of Numba type ``array``; its argument is a shape, or an array."""
+def allocator(array: Any, content: Content) -> Any:
+    """An intrinsic for arrays of Numba type ``array``; its argument is a shape, or an array.
+
+    For a copy, that has the same layout and is contiguous.
+    """
     fresh = FreshArray(array.dtype, array.ndim, array.layout)
 
     @intrinsic
     def new_array(typingctx: Any, like: Any) -> Any:
-        """np.empty or np.zeros"""
+        """np.empty, np.zeros or np.copy"""
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             known = isinstance(like, types.Array)
             parse = arrayobj._parse_empty_like_args if known else arrayobj._parse_empty_args
             _, shapes = parse(context, builder, sig, args)
             made = arrayobj._empty_nd_impl(context, builder, fresh, shapes)
-            if zeros:
-                size = builder.mul(made.itemsize, made.nitems)
+            size = builder.mul(made.itemsize, made.nitems)
+            if content == "zeros":
                 cgutils.memset(builder, made.data, size, 0)
+            elif content == "copy":
+                source = context.make_array(like)(context, builder, args[0])
+                cgutils.raw_memcpy(builder, made.data, source.data, made.nitems, made.itemsize)
             return made._getvalue()
 
         return array(like), codegen
@@ -96,9 +105,9 @@ class FreshMemory(FunctionPass):
         changed = False
         for block in _blocks(state.func_ir):
             for number, stmt in reversed(list(enumerate(block.body))):
-                zeros = _zeros(stmt, single, state.typemap)
-                if zeros is not None:
-                    _replace(state, block, number, zeros)
+                found = _allocation(stmt, single, state.typemap)
+                if found is not None:
+                    _replace(state, block, number, *found)
                     changed = True
         return changed
 
@@ -112,31 +121,50 @@ def _blocks(func_ir: Any) -> Iterator[Any]:
                 yield stmt.init_block
 
 
-def _zeros(stmt: Any, single: dict[str, Any], typemap: Any) -> bool | None:
-    """Whether the array that a statement makes is to be filled with zeros; None for others."""
+def _allocation(stmt: Any, single: dict[str, Any], typemap: Any) -> tuple[Content, Any] | None:
+    """What is in the array that a statement makes, and its shape or model; None for others."""
     if not isinstance(stmt, ir.Assign):
         return None
     made, value = typemap.get(stmt.target.name), stmt.value
     if type(made) is not types.Array or not isinstance(made.dtype, (types.Number, types.Boolean)):
         return None
+    if (model := _copied(value, single, typemap)) is not None:
+        kind = typemap[model.name]
+        same = kind.dtype == made.dtype and kind.layout == made.layout in ("C", "F")
+        return ("copy", model) if same else None
     function = freshness.callee(single, value)
-    for one, zeros in _CALLS.items():
+    for one, content in _CALLS.items():
         if function is one and value.args and value.vararg is None:
-            return None if isinstance(typemap[value.args[0].name], types.Literal) else zeros
+            literal = isinstance(typemap[value.args[0].name], types.Literal)
+            return None if literal else (content, value.args[0])
     return None
 
 
-def _replace(state: Any, block: Any, number: int, zeros: bool) -> None:
-    """``target = np.empty(shape, ...)`` becomes ``target = new_array(shape)``."""
+def _copied(value: Any, single: dict[str, Any], typemap: Any) -> Any | None:
+    """``a`` in ``a.copy()``."""
+    if not isinstance(value, ir.Expr) or value.op != "call" or value.args or value.kws:
+        return None
+    method = typemap.get(value.func.name)
+    if not isinstance(method, types.BoundFunction) or method.typing_key != "array.copy":
+        return None
+    lookup = single.get(value.func.name)
+    is_attribute = isinstance(lookup, ir.Expr) and lookup.op == "getattr"
+    if not is_attribute or type(typemap[lookup.value.name]) is not types.Array:
+        return None
+    # the array of that name may be another one by now
+    return lookup.value if lookup.value.name in single else None
+
+
+def _replace(state: Any, block: Any, number: int, content: Content, model: Any) -> None:
+    """``target = np.empty(model, ...)`` becomes ``target = new_array(model)``."""
     stmt, context = block.body[number], state.typingctx
-    loc, expr = stmt.loc, stmt.value
-    function = allocator(state.typemap[stmt.target.name], zeros)
+    loc = stmt.loc
+    function = allocator(state.typemap[stmt.target.name], content)
     context.refresh()
     state.targetctx.refresh()
     var = block.scope.redefine(mk_unique_var("$new_array"), loc)
     kind = state.typemap[var.name] = context.resolve_value_type(function)
-    call = ir.Expr.call(var, expr.args[:1], (), loc)
-    given = (state.typemap[expr.args[0].name],)
-    state.calltypes[call] = kind.get_call_type(context, given, {})
+    call = ir.Expr.call(var, (model,), (), loc)
+    state.calltypes[call] = kind.get_call_type(context, (state.typemap[model.name],), {})
     stmt.value = call
     block.body.insert(number, ir.Assign(ir.Global("new_array", function, loc), var, loc))

@@ -62,6 +62,21 @@ def empty_like(a):
     return np.empty_like(a)
 
 
+@njit
+def copies(a):
+    b = a.copy()
+    a[0, 0] = 7
+    return b
+
+
+@njit
+def copies_of_two(a, b):
+    one = a
+    copy = one.copy
+    one = b
+    return copy(), one.copy()
+
+
 def address(array: Any) -> int:
     return int(array.ctypes.data)
 
@@ -134,6 +149,32 @@ def test_layouts_and_shapes() -> None:
     assert made.shape == (2000, 1000)
     assert made.flags.c_contiguous
     assert not made.any()
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_copies(order: Any) -> None:
+    a = np.random.rand(2000, 1001).astype(np.float32, order=order)
+    before = a.copy()
+    made = copies(a)
+    where = address(made)
+    np.testing.assert_array_equal(made, before)
+    assert a[0, 0] == 7 != made[0, 0]
+    assert made.flags.c_contiguous  # as NumPy's
+    del made
+    if order == "C":
+        assert address(copies(a)) == where
+
+
+def test_copies_of_what_is_not_contiguous_or_large() -> None:
+    a = np.arange(20.0)
+    for number in (0, 1, 20):
+        np.testing.assert_array_equal(empty_like(a[:number]).shape, (number,))
+    wide = np.random.rand(1000, 2000)[:, ::2]
+    expected = wide.copy()
+    np.testing.assert_array_equal(copies(wide)[1:], expected[1:])
+    one, two = copies_of_two(a, a + 1)
+    np.testing.assert_array_equal(one, a)
+    np.testing.assert_array_equal(two, a + 1)
 
 
 def test_errors_are_numbas() -> None:
