@@ -5,6 +5,10 @@ usage: python benchmarks/gpu_results.py [--log2 27] [--json FILE]
 Every time is the smallest of several; each covers enough calls for about 30 ms and ends with
 a synchronisation.  "of copy" is the bandwidth by the bytes that have to be moved once,
 relative to a copy from device to device on the same machine.
+
+A reduction gives a Python number, as it does in a compiled function: every call of a peer ends
+with the number on the host as well.  What a peer takes that leaves it on the device, so that
+the next call begins before the last one has ended, is listed apart.
 """
 
 from __future__ import annotations
@@ -75,6 +79,14 @@ def peers(name: str) -> dict[str, Callable[[Any, Any], Any]]:
     if name in ("a * b + a",):
         made["cupy.fuse"] = cupy.fuse()(_fused)
     return made
+
+
+#: cases whose result is a number
+NUMBERS = ("sum(a)", "sum((a - b)**2)", "prange a . b")
+
+
+def on_the_host(name: str, call: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    return (lambda a, b: float(call(a, b))) if name in NUMBERS else call
 
 
 def _fused(a: Any, b: Any) -> Any:
@@ -172,12 +184,16 @@ def measure(log2: int) -> dict[str, Any]:
         args = table if two else flat
         compiled = numba_mlir.njit(parallel=True)(function)
         times = {"numba_mlir": best(lambda f=compiled, a=args: f(*a))}
+        left: dict[str, float] = {}
         for peer, call in peers(name).items():
             try:
-                times[peer] = best(lambda f=call, a=args: f(*a))
+                times[peer] = best(lambda f=on_the_host(name, call), a=args: f(*a))
+                if name in NUMBERS:
+                    left[peer] = best(lambda f=call, a=args: f(*a))
             except Exception as exc:  # a peer that cannot run here is not a result
                 print(f"{peer}: {name}: {type(exc).__name__}: {exc}"[:300])
-        rows[name] = {"ms": times, "of copy": width * size / times["numba_mlir"] / speed}
+        share = width * size / times["numba_mlir"] / speed
+        rows[name] = {"ms": times, "of copy": share, "left on the device, ms": left}
     return {"elements": size, "copy TB/s": speed / 1e9, "cases": rows, "launch us": launch_cost()}
 
 
@@ -186,10 +202,13 @@ def launch_cost() -> dict[str, float]:
     a = cupy.ones(256, np.float32)
     ours = numba_mlir.njit(parallel=True)(_increment)
     nothing = numba_mlir.njit(parallel=True)(lambda a: None)
+    whole = numba_mlir.njit(parallel=True)(lambda a: a.sum())
     return {
         "numba_mlir, in place": best(lambda: ours(a)) * 1e3,
         "numba_mlir, a function that does nothing": best(lambda: nothing(a)) * 1e3,
         "cupy, in place": best(lambda: cupy.add(a, a, a)) * 1e3,
+        "numba_mlir, sum": best(lambda: whole(a)) * 1e3,
+        "cupy, sum, on the host": best(lambda: float(cupy.sum(a))) * 1e3,
     }
 
 

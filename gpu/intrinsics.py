@@ -154,11 +154,11 @@ def _packed(builder: Any, values: Sequence[Any], by_value: bool) -> Any:
 
 # -- arrays ----------------------------------------------------------------------------
 @functools.cache
-def allocator(dtype: Any, scratch: int | None = None) -> Any:
+def allocator(dtype: Any, where: str = "", scratch: int | None = None) -> Any:
     """An intrinsic ``allocate(like, sizes)``: a C ordered array on the device of ``like``.
 
-    ``scratch``: the array of this number that the thread keeps for such use, see
-    `numba_mlir.gpu.runtime.scratch`.
+    ``where`` is the user's line, for errors.  ``scratch``: the array of this number that the
+    thread keeps for such use, see `numba_mlir.gpu.runtime.scratch`.
     """
 
     def allocate(typingctx: Any, like: Any, sizes: Any) -> Any:
@@ -169,6 +169,10 @@ def allocator(dtype: Any, scratch: int | None = None) -> Any:
                 operands = [python.owner(like_array), python.constant(dtype_code(dtype))]
                 if scratch is not None:
                     operands.append(python.constant(scratch))
+                else:
+                    text = python.object(where)
+                    python.api.incref(text)
+                    operands.append(text)
                 operands += [python.number(number) for number in numbers]
                 name = "empty" if scratch is None else "scratch"
                 value, failed = _made(python, name, operands, sig.return_type)

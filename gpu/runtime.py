@@ -36,11 +36,22 @@ def facts(array: Any) -> Facts:
     return _backend(array).facts(array)
 
 
-def empty(like: Any, dtype: int, *shape: int) -> Any:
-    """A new array beside ``like``.  Raises ValueError for negative sizes, as NumPy does."""
+def empty(like: Any, dtype: int, where: str, *shape: int) -> Any:
+    """A new array beside ``like``.  Raises ValueError for negative sizes, as NumPy does.
+
+    What the library raises, where there is not enough memory, gets a note with the device
+    and ``where``, the user's line.
+    """
     if any(size < 0 for size in shape):
         raise ValueError("negative dimensions are not allowed")
-    return _backend(like).empty(like, shape, np.dtype(chr(dtype)))
+    back, kind = _backend(like), np.dtype(chr(dtype))
+    try:
+        return back.empty(like, shape, kind)
+    except Exception as exc:
+        found = back.type_of(like)
+        place = "" if found is None else f" on {back.properties(found.place).name}"
+        exc.add_note(f"an array of shape {shape} and {kind}{place}{where}")
+        raise
 
 
 def scratch(like: Any, dtype: int, number: int, size: int) -> Any:

@@ -75,10 +75,18 @@ class Transfer:
             return value
         known = self._pairs.get(id(value))
         if known is None:
-            known = self._pairs[id(value)] = (value, self._backend.from_host(value))
+            known = self._pairs[id(value)] = (value, self._copied(value))
             self._copies.to_device += 1
             self._copies.bytes += value.nbytes
         return known[1]
+
+    def _copied(self, value: np.ndarray[Any, Any]) -> Any:
+        back = self._backend
+        try:
+            return back.from_host(value)
+        except Exception as exc:
+            exc.add_note(f"an argument goes to a device, by mlir_gpu={self._name!r}")
+            raise
 
     def _to_host(self, value: Any) -> Any:
         """A result: an argument itself where it is one, else a new NumPy array."""

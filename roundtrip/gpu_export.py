@@ -10,6 +10,7 @@ from numba.core import ir, types
 from numba_mlir import mlir
 from numba_mlir.converters.overlap import disjoint
 from numba_mlir.gpu import intrinsics
+from numba_mlir.passes.base import source_position
 from numba_mlir.roundtrip.exporter import Exporter
 from numba_mlir.roundtrip.values import name_hint
 
@@ -42,7 +43,8 @@ def _alloc(ex: Exporter, op: Any) -> None:
     dtype, number = ex.types.of(op.results[0]).dtype, None
     if "numba.scratch" in op.attributes:
         number = mlir.ir.IntegerAttr(op.attributes["numba.scratch"]).value
-    call = intrinsics.allocator(dtype, number)
+    file, line = source_position(op.location)
+    call = intrinsics.allocator(dtype, f" ({file}:{line})" if line else "", number)
     members = [ex.var(like), _tuple(ex, [ex.number(size, types.int64) for size in sizes])]
     var = ex.emit.call(
         call, "allocate", members, [ex.emit.type_of(one) for one in members],

@@ -445,7 +445,7 @@ def test_pickled_and_cached_functions(lib: Library, tmp_path: Path) -> None:
     again = pickle.loads(pickle.dumps(numba_mlir.njit(parallel=True)(softsum)))
     assert again(array) == 100.0
     source = """
-        import numpy as np, numba_mlir
+        import sys, numpy as np, numba_mlir
         from device_arrays import library
         lib = library({name!r})
         @numba_mlir.njit(parallel=True, cache=True)
@@ -453,6 +453,7 @@ def test_pickled_and_cached_functions(lib: Library, tmp_path: Path) -> None:
             return (a + 1).sum(), a * 2
         total, double = function(lib.asarray(np.arange(10.0)))
         assert total == 55.0 and lib.to_host(double)[3] == 6.0
+        print(any("_mlir_libs" in name for name in sys.modules))
         print(sum(function.stats.cache_hits.values()))
     """
     file = tmp_path / "cached.py"
@@ -461,10 +462,10 @@ def test_pickled_and_cached_functions(lib: Library, tmp_path: Path) -> None:
         subprocess.run(
             [sys.executable, "-P", str(file)], capture_output=True, text=True, check=True,
             env={**_environment(), "NUMBA_CACHE_DIR": str(tmp_path)},
-        ).stdout.split()[-1]
+        ).stdout.split()[-2:]
         for _ in range(2)
     ]  # fmt: skip
-    assert hits == ["0", "1"]
+    assert hits == [["True", "0"], ["False", "1"]], "a cached function does not load MLIR"
 
 
 def softsum(a: Any) -> Any:
@@ -613,3 +614,18 @@ def test_positions(lib: Library) -> None:
     _check(lib, positions, np.array([1.0, 3.0, 3.0, 0.0, 0.0]), np.ones((3, 3)))
     with pytest.raises(ValueError, match="attempt to get argmax of an empty sequence"):
         _compiled(positions)(lib.asarray(np.empty(0)), lib.asarray(np.ones((2, 2))))
+
+
+# -- errors when it runs -------------------------------------------------------------------
+def _large(a: Any, size: int) -> Any:
+    return np.empty(size, np.float64), a + 1
+
+
+def test_a_device_without_enough_memory(lib: Library) -> None:
+    array = lib.asarray(np.arange(3.0))
+    with pytest.raises(Exception) as caught:
+        _compiled(_large)(array, 2**52)
+    notes = " ".join(getattr(caught.value, "__notes__", []))
+    assert f"shape ({2**52},) and float64 on " in notes and "test_gpu_arrays.py:" in notes
+    _, plus = _compiled(_large)(array, 2)
+    np.testing.assert_array_equal(lib.to_host(plus), [1.0, 2.0, 3.0])

@@ -1,4 +1,4 @@
-"""CUDA devices through cuda-core: arrays of CuPy and of PyTorch.
+"""CUDA devices through cuda-core: arrays of CuPy, PyTorch and numba-cuda.
 
 Kernels run in the library's current stream of the array's device, in which the library
 frees memory, too.  So nothing has to wait for a kernel's end.
@@ -15,12 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numba.np import numpy_support
-
 from numba_mlir.errors import DeviceError, MissingBackendError
 from numba_mlir.gpu import codegen
 from numba_mlir.gpu.backend import Facts, Properties
+from numba_mlir.gpu.backends.cuda_libraries import KNOWN, any_library, library_of
 from numba_mlir.gpu.kernel import Kernel
 from numba_mlir.gpu.places import DeviceArray, Place
 
@@ -44,43 +42,46 @@ class CudaBackend:
 
     # -- arrays ----------------------------------------------------------------------
     def type_of(self, array: Any) -> DeviceArray | None:
-        return _library(array).type_of(array)
+        return library_of(array).type_of(array)
 
     def from_host(self, array: Any) -> Any:
-        return _any_library().from_host(array)
+        return any_library().from_host(array)
 
     def to_host(self, array: Any) -> Any:
-        return _library(array).to_host(array)
+        return library_of(array).to_host(array)
 
     def facts(self, array: Any) -> Facts:
-        return _library(array).facts(array)
+        return library_of(array).facts(array)
 
     def empty(self, like: Any, shape: Sequence[int], dtype: Any) -> Any:
-        return _library(like).empty(like, shape, dtype)
+        return library_of(like).empty(like, shape, dtype)
 
     def order(self, array: Any) -> Any:
-        return _library(array).where(array)
+        return library_of(array).where(array)
 
     def view(
         self, owner: Any, address: int, shape: Sequence[int], strides: Sequence[int], dtype: Any
     ) -> Any:
-        return _library(owner).view(owner, address, shape, strides, dtype)
+        return library_of(owner).view(owner, address, shape, strides, dtype)
 
     def copy(self, array: Any, order: str) -> Any:
-        return _library(array).copy(array, order)
+        return library_of(array).copy(array, order)
 
     def namespace(self, array: Any) -> Any:
-        return _library(array).module
+        module = library_of(array).module
+        if module.__name__ == "numba.cuda":
+            raise DeviceError("numba.cuda has no functions on arrays: use arrays of cupy")
+        return module
 
     def filled(self, like: Any, value: Any, dtype: Any) -> Any:
-        return _library(like).filled(like, value, dtype)
+        return library_of(like).filled(like, value, dtype)
 
     def converted(self, array: Any, dtype: Any) -> Any:
-        return _library(array).converted(array, dtype)
+        return library_of(array).converted(array, dtype)
 
     # -- memory ----------------------------------------------------------------------
     def read(self, owner: Any, address: int, size: int) -> bytes:
-        library = _library(owner)
+        library = library_of(owner)
         device, stream = library.where(owner)
         _enter(device)
         landing = _landing()
@@ -92,13 +93,13 @@ class CudaBackend:
         return ctypes.string_at(address, size)
 
     def landing(self, owner: Any, number: int) -> int:
-        _enter(_library(owner).where(owner)[0])
+        _enter(library_of(owner).where(owner)[0])
         if number >= _Landing.size // _PLACE:
             raise DeviceError("too many results of one loop")
         return _landing().address + number * _PLACE
 
     def write(self, owner: Any, address: int, data: bytes) -> None:
-        library = _library(owner)
+        library = library_of(owner)
         device, stream = library.where(owner)
         _enter(device)
         source = ctypes.create_string_buffer(data, len(data))
@@ -107,7 +108,7 @@ class CudaBackend:
         _check(driver.cuStreamSynchronize(stream), "a copy", owner)
 
     def synchronize(self, owner: Any) -> None:
-        _, stream = _library(owner).where(owner)
+        _, stream = library_of(owner).where(owner)
         _check(driver.cuStreamSynchronize(stream), "the stream", owner)
 
     # -- kernels ---------------------------------------------------------------------
@@ -118,12 +119,13 @@ class CudaBackend:
     def launch(
         self, kernel: Kernel, owner: Any, arguments: int, grid: Sequence[int], block: Sequence[int]
     ) -> None:
-        library = _KNOWN.get(type(owner)) or _library(owner)
+        library = KNOWN.get(type(owner)) or library_of(owner)
         device, stream = library.where(owner)
         _enter(device)
         handle = kernel.loaded.get(device)
         if handle is None:
             handle = kernel.loaded[device] = _loaded(kernel, device)
+        _LAST[device, stream] = kernel
         columns, rows, layers = grid
         width, height = block
         (error,) = _launch(handle, columns, rows, layers, width, height, 1, 0, stream, arguments, 0)
@@ -189,14 +191,22 @@ def _landing() -> _Landing:
     return found
 
 
+#: (device, stream) -> the last kernel that was started there, for errors that come later
+_LAST: dict[tuple[int, int], Kernel] = {}
+
+
 def _check(result: tuple[Any, ...], what: str, owner: Any) -> None:
-    """Raise DeviceError for a driver's error, naming the device."""
+    """Raise DeviceError for a driver's error, naming the device, and the last kernel in the
+    array's stream, which it may come from: kernels run later than they are started."""
     error = result[0]
     if int(error):
         _, text = driver.cuGetErrorString(error)
         reason = text.decode() if isinstance(text, bytes) else str(text)
-        device = _core.Device(_library(owner).where(owner)[0])
-        raise DeviceError(f"{what} on {device.name}: {reason} ({error.name})")
+        where = library_of(owner).where(owner)
+        kernel = _LAST.get(where)
+        behind = "" if kernel is None else f", behind kernel {kernel.name}{kernel.where}"
+        name = _core.Device(where[0]).name
+        raise DeviceError(f"{what} on {name}{behind}: {reason} ({error.name})")
 
 
 #: (digest of the code, device) -> cuda-core's object
@@ -224,155 +234,3 @@ def _libdevice() -> bytes:
             "functions such as exp need CUDA's libdevice: install the CUDA toolkit, or "
             f"pip install nvidia-nvvm ({exc})"
         ) from exc
-
-
-@functools.cache
-def _place(library: str, device: int) -> Place:
-    return Place("cuda", f"cuda:{device}", library, f"sm_{_core.Device(device).arch}")
-
-
-@functools.cache
-def _type(dtype: Any, ndim: int, layout: str, library: str, device: int) -> DeviceArray:
-    numba_type = numpy_support.from_dtype(np.dtype(dtype))
-    return DeviceArray(numba_type, ndim, layout, _place(library, device))
-
-
-# -- array libraries -------------------------------------------------------------------
-class _Cupy:
-    def __init__(self) -> None:
-        self.module: Any = importlib.import_module("cupy")
-        self._stream = self.module.cuda.get_current_stream
-
-    def type_of(self, array: Any) -> DeviceArray:
-        flags = array.flags
-        layout = "C" if flags.c_contiguous else "F" if flags.f_contiguous else "A"
-        return _type(array.dtype, array.ndim, layout, "cupy", array.data.device_id)
-
-    def from_host(self, array: Any) -> Any:
-        fortran = array.flags.f_contiguous and not array.flags.c_contiguous
-        return self.module.array(array, order="F" if fortran else "C")
-
-    def to_host(self, array: Any) -> Any:
-        return self.module.asnumpy(array)
-
-    def where(self, array: Any) -> tuple[int, int]:
-        device = array.data.device_id
-        return device, self._stream(device).ptr
-
-    def facts(self, array: Any) -> Facts:
-        return (array.data.ptr, *array.shape, *array.strides)
-
-    def empty(self, like: Any, shape: Sequence[int], dtype: Any) -> Any:
-        with like.device:
-            return self.module.empty(tuple(shape), dtype)
-
-    def view(
-        self, owner: Any, address: int, shape: Sequence[int], strides: Sequence[int], dtype: Any
-    ) -> Any:
-        memory = owner.data.mem
-        pointer = self.module.cuda.MemoryPointer(memory, address - memory.ptr)
-        return self.module.ndarray(tuple(shape), dtype, pointer, strides=tuple(strides))
-
-    def copy(self, array: Any, order: str) -> Any:
-        return array.copy(order=order)
-
-    def filled(self, like: Any, value: Any, dtype: Any) -> Any:
-        with like.device:
-            return self.module.full(like.shape, value, dtype)
-
-    def converted(self, array: Any, dtype: Any) -> Any:
-        return array.astype(dtype)
-
-
-class _Torch:
-    def __init__(self) -> None:
-        self.module: Any = importlib.import_module("torch")
-        names = ("bool", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64",
-                 "float32", "float64", "complex64", "complex128")  # fmt: skip
-        torch_types = {name: getattr(self.module, name, None) for name in names}
-        self._to_torch = {np.dtype(n): t for n, t in torch_types.items() if t is not None}
-        self._to_numpy = {t: n for n, t in self._to_torch.items()}
-
-    def type_of(self, array: Any) -> DeviceArray | None:
-        if not array.is_cuda:
-            return None
-        if array.requires_grad:
-            raise DeviceError("a tensor that requires a gradient: pass tensor.detach()")
-        if array.is_conj() or array.is_neg() or array.dtype not in self._to_numpy:
-            raise DeviceError(f"a tensor of {array.dtype} in a form that has no Numba type")
-        dtype = self._to_numpy[array.dtype]
-        contiguous = array.is_contiguous()
-        turned = array.ndim == 2 and array.mT.is_contiguous()
-        layout = "C" if contiguous else "F" if turned else "A"
-        return _type(dtype, array.ndim, layout, "torch", array.device.index)
-
-    def from_host(self, array: Any) -> Any:
-        return self.module.tensor(np.ascontiguousarray(array), device="cuda")
-
-    def to_host(self, array: Any) -> Any:
-        return array.cpu().numpy()
-
-    def where(self, array: Any) -> tuple[int, int]:
-        device = array.device.index
-        return device, self.module.cuda.current_stream(device).cuda_stream
-
-    def facts(self, array: Any) -> Facts:
-        size = array.element_size()
-        return (array.data_ptr(), *array.shape, *[step * size for step in array.stride()])
-
-    def empty(self, like: Any, shape: Sequence[int], dtype: Any) -> Any:
-        return self.module.empty(tuple(shape), dtype=self._to_torch[dtype], device=like.device)
-
-    def view(
-        self, owner: Any, address: int, shape: Sequence[int], strides: Sequence[int], dtype: Any
-    ) -> Any:
-        if any(step < 0 for step in strides):
-            raise DeviceError("torch has no arrays with negative strides")
-        storage = owner.untyped_storage()
-        made = self.module.empty(0, dtype=self._to_torch[dtype], device=owner.device)
-        steps = [step // dtype.itemsize for step in strides]
-        return made.set_(storage, (address - storage.data_ptr()) // dtype.itemsize, shape, steps)
-
-    def copy(self, array: Any, order: str) -> Any:
-        if order == "F":
-            axes = tuple(range(array.ndim))[::-1]
-            return (
-                array.permute(axes).clone(memory_format=self.module.contiguous_format).permute(axes)
-            )
-        return array.clone(memory_format=self.module.contiguous_format)
-
-    def filled(self, like: Any, value: Any, dtype: Any) -> Any:
-        kind = self._to_torch[dtype]
-        return self.module.full(tuple(like.shape), value, dtype=kind, device=like.device)
-
-    def converted(self, array: Any, dtype: Any) -> Any:
-        return array.to(self._to_torch[dtype])
-
-
-_LIBRARIES = {"cupy": _Cupy, "torch": _Torch}
-#: class of arrays -> its library
-_KNOWN: dict[type, Any] = {}
-
-
-def _library(array: Any) -> Any:
-    kind = type(array)
-    found = _KNOWN.get(kind)
-    if found is None:
-        found = _KNOWN[kind] = _make(kind.__module__.split(".")[0])
-    return found
-
-
-@functools.cache
-def _any_library() -> Any:
-    """The first of the libraries that is installed."""
-    for name in _LIBRARIES:
-        if importlib.util.find_spec(name) is not None:
-            return _make(name)
-    raise MissingBackendError(f"NumPy arrays go to a device by {' or '.join(_LIBRARIES)}")
-
-
-@functools.cache
-def _make(name: str) -> Any:
-    if name not in _LIBRARIES:
-        raise DeviceError(f"arrays of {name} are not supported; those of cupy and torch are")
-    return _LIBRARIES[name]()

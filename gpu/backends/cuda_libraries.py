@@ -1,0 +1,232 @@
+"""The array libraries of CUDA devices: CuPy, PyTorch and numba-cuda.
+
+Each class answers for the arrays of one library; `CudaBackend` asks the one of an array.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numba.np import numpy_support
+
+from numba_mlir.errors import DeviceError, MissingBackendError
+from numba_mlir.gpu.backend import Facts
+from numba_mlir.gpu.places import DeviceArray, Place
+
+_core: Any = importlib.import_module("cuda.core")
+
+
+@functools.cache
+def _place(library: str, device: int) -> Place:
+    return Place("cuda", f"cuda:{device}", library, f"sm_{_core.Device(device).arch}")
+
+
+@functools.cache
+def _type(dtype: Any, ndim: int, layout: str, library: str, device: int) -> DeviceArray:
+    numba_type = numpy_support.from_dtype(np.dtype(dtype))
+    return DeviceArray(numba_type, ndim, layout, _place(library, device))
+
+
+class _Cupy:
+    def __init__(self) -> None:
+        self.module: Any = importlib.import_module("cupy")
+        self._stream = self.module.cuda.get_current_stream
+
+    def type_of(self, array: Any) -> DeviceArray:
+        flags = array.flags
+        layout = "C" if flags.c_contiguous else "F" if flags.f_contiguous else "A"
+        return _type(array.dtype, array.ndim, layout, "cupy", array.data.device_id)
+
+    def from_host(self, array: Any) -> Any:
+        fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+        return self.module.array(array, order="F" if fortran else "C")
+
+    def to_host(self, array: Any) -> Any:
+        return self.module.asnumpy(array)
+
+    def where(self, array: Any) -> tuple[int, int]:
+        device = array.data.device_id
+        return device, self._stream(device).ptr
+
+    def facts(self, array: Any) -> Facts:
+        return (array.data.ptr, *array.shape, *array.strides)
+
+    def empty(self, like: Any, shape: Sequence[int], dtype: Any) -> Any:
+        with like.device:
+            return self.module.empty(tuple(shape), dtype)
+
+    def view(
+        self, owner: Any, address: int, shape: Sequence[int], strides: Sequence[int], dtype: Any
+    ) -> Any:
+        memory = owner.data.mem
+        pointer = self.module.cuda.MemoryPointer(memory, address - memory.ptr)
+        return self.module.ndarray(tuple(shape), dtype, pointer, strides=tuple(strides))
+
+    def copy(self, array: Any, order: str) -> Any:
+        return array.copy(order=order)
+
+    def filled(self, like: Any, value: Any, dtype: Any) -> Any:
+        with like.device:
+            return self.module.full(like.shape, value, dtype)
+
+    def converted(self, array: Any, dtype: Any) -> Any:
+        return array.astype(dtype)
+
+
+class _Torch:
+    def __init__(self) -> None:
+        self.module: Any = importlib.import_module("torch")
+        names = ("bool", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64",
+                 "float32", "float64", "complex64", "complex128")  # fmt: skip
+        torch_types = {name: getattr(self.module, name, None) for name in names}
+        self._to_torch = {np.dtype(n): t for n, t in torch_types.items() if t is not None}
+        self._to_numpy = {t: n for n, t in self._to_torch.items()}
+
+    def type_of(self, array: Any) -> DeviceArray | None:
+        if not array.is_cuda:
+            return None
+        if array.requires_grad:
+            raise DeviceError("a tensor that requires a gradient: pass tensor.detach()")
+        if array.is_conj() or array.is_neg() or array.dtype not in self._to_numpy:
+            raise DeviceError(f"a tensor of {array.dtype} in a form that has no Numba type")
+        dtype = self._to_numpy[array.dtype]
+        contiguous = array.is_contiguous()
+        turned = array.ndim == 2 and array.mT.is_contiguous()
+        layout = "C" if contiguous else "F" if turned else "A"
+        return _type(dtype, array.ndim, layout, "torch", array.device.index)
+
+    def from_host(self, array: Any) -> Any:
+        return self.module.tensor(np.ascontiguousarray(array), device="cuda")
+
+    def to_host(self, array: Any) -> Any:
+        return array.cpu().numpy()
+
+    def where(self, array: Any) -> tuple[int, int]:
+        device = array.device.index
+        return device, self.module.cuda.current_stream(device).cuda_stream
+
+    def facts(self, array: Any) -> Facts:
+        size = array.element_size()
+        return (array.data_ptr(), *array.shape, *[step * size for step in array.stride()])
+
+    def empty(self, like: Any, shape: Sequence[int], dtype: Any) -> Any:
+        return self.module.empty(tuple(shape), dtype=self._to_torch[dtype], device=like.device)
+
+    def view(
+        self, owner: Any, address: int, shape: Sequence[int], strides: Sequence[int], dtype: Any
+    ) -> Any:
+        if any(step < 0 for step in strides):
+            raise DeviceError("torch has no arrays with negative strides")
+        storage = owner.untyped_storage()
+        made = self.module.empty(0, dtype=self._to_torch[dtype], device=owner.device)
+        steps = [step // dtype.itemsize for step in strides]
+        return made.set_(storage, (address - storage.data_ptr()) // dtype.itemsize, shape, steps)
+
+    def copy(self, array: Any, order: str) -> Any:
+        if order == "F":
+            axes = tuple(range(array.ndim))[::-1]
+            return (
+                array.permute(axes).clone(memory_format=self.module.contiguous_format).permute(axes)
+            )
+        return array.clone(memory_format=self.module.contiguous_format)
+
+    def filled(self, like: Any, value: Any, dtype: Any) -> Any:
+        kind = self._to_torch[dtype]
+        return self.module.full(tuple(like.shape), value, dtype=kind, device=like.device)
+
+    def converted(self, array: Any, dtype: Any) -> Any:
+        return array.to(self._to_torch[dtype])
+
+
+class _NumbaCuda:
+    def __init__(self) -> None:
+        self.module: Any = importlib.import_module("numba.cuda")
+
+    def type_of(self, array: Any) -> DeviceArray:
+        flags = array.flags
+        layout = "C" if flags["C_CONTIGUOUS"] else "F" if flags["F_CONTIGUOUS"] else "A"
+        return _type(array.dtype, array.ndim, layout, "numba.cuda", self.where(array)[0])
+
+    def from_host(self, array: Any) -> Any:
+        return self.module.to_device(np.ascontiguousarray(array))
+
+    def to_host(self, array: Any) -> Any:
+        return array.copy_to_host()
+
+    def where(self, array: Any) -> tuple[int, int]:
+        stream = array.stream
+        return array.gpu_data.context.device.id, int(stream) if stream else 0
+
+    def facts(self, array: Any) -> Facts:
+        return (array.device_ctypes_pointer.value or 0, *array.shape, *array.strides)
+
+    def empty(self, like: Any, shape: Sequence[int], dtype: Any) -> Any:
+        with self.module.gpus[self.where(like)[0]]:
+            return self.module.device_array(tuple(shape), dtype, stream=like.stream)
+
+    def view(
+        self, owner: Any, address: int, shape: Sequence[int], strides: Sequence[int], dtype: Any
+    ) -> Any:
+        device, stream = self.where(owner)
+        interface = {"shape": tuple(shape), "strides": tuple(strides), "typestr": dtype.str,
+                     "data": (address, False), "version": 3}  # fmt: skip
+        if stream:
+            interface["stream"] = stream
+        with self.module.gpus[device]:
+            return self.module.from_cuda_array_interface(interface, owner=owner, sync=False)
+
+    def copy(self, array: Any, order: str) -> Any:
+        with self.module.gpus[self.where(array)[0]]:
+            made = self.module.device_array(
+                array.shape, array.dtype, order=order, stream=array.stream
+            )
+            made.copy_to_device(array)
+        return made
+
+    def filled(self, like: Any, value: Any, dtype: Any) -> Any:
+        with self.module.gpus[self.where(like)[0]]:
+            return self.module.to_device(np.full(like.shape, value, dtype), stream=like.stream)
+
+    def converted(self, array: Any, dtype: Any) -> Any:
+        raise DeviceError("numba.cuda has no conversion of arrays: use arrays of cupy")
+
+
+#: top-level module of an array's class -> its library
+_LIBRARIES = {"cupy": _Cupy, "torch": _Torch, "numba": _NumbaCuda}
+#: class of arrays -> its library
+KNOWN: dict[type, Any] = {}
+
+
+def library_of(array: Any) -> Any:
+    kind = type(array)
+    found = KNOWN.get(kind)
+    if found is None:
+        found = KNOWN[kind] = _make(kind.__module__.split(".")[0])
+    return found
+
+
+@functools.cache
+def any_library() -> Any:
+    """The first of the libraries that is installed."""
+    for name, package in (("cupy", "cupy"), ("torch", "torch"), ("numba", "numba_cuda")):
+        if importlib.util.find_spec(package) is not None:
+            return _make(name)
+    raise MissingBackendError(
+        "NumPy arrays go to a CUDA device by one of the packages cupy, torch and numba-cuda: "
+        "pip install cupy-cuda13x, for example"
+    )
+
+
+@functools.cache
+def _make(name: str) -> Any:
+    if name not in _LIBRARIES:
+        raise DeviceError(
+            f"arrays of {name} are not supported; those of cupy, torch and numba.cuda are "
+            "(cupy.from_dlpack(array) makes one without a copy)"
+        )
+    return _LIBRARIES[name]()
