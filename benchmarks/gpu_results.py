@@ -4,11 +4,8 @@ usage: python benchmarks/gpu_results.py [--log2 27] [--json FILE]
 
 Every time is the smallest of several; each covers enough calls for about 30 ms and ends with
 a synchronisation.  "of copy" is the bandwidth by the bytes that have to be moved once,
-relative to a copy from device to device on the same machine.
-
-A reduction gives a Python number, as it does in a compiled function: every call of a peer ends
-with the number on the host as well.  What a peer takes that leaves it on the device, so that
-the next call begins before the last one has ended, is listed apart.
+relative to a copy from device to device on the same machine.  A reduction gives a Python number
+with every implementation, so each call of one waits for its result.
 """
 
 from __future__ import annotations
@@ -81,14 +78,6 @@ def peers(name: str) -> dict[str, Callable[[Any, Any], Any]]:
     return made
 
 
-#: cases whose result is a number
-NUMBERS = ("sum(a)", "sum((a - b)**2)", "prange a . b")
-
-
-def on_the_host(name: str, call: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    return (lambda a, b: float(call(a, b))) if name in NUMBERS else call
-
-
 def _fused(a: Any, b: Any) -> Any:
     return a * b + a
 
@@ -144,7 +133,7 @@ def _jax(name: str) -> Callable[[Any, Any], Any]:
     def run(a: Any, b: Any) -> Any:
         pair = [cache.setdefault(id(x), jax.dlpack.from_dlpack(x)) for x in (a, b)]
         result = compiled(*pair)
-        return result.item() if result.ndim == 0 else result.block_until_ready()
+        return _number(result)  # as the others, JAX does not wait for an array
 
     return run
 
@@ -184,16 +173,12 @@ def measure(log2: int) -> dict[str, Any]:
         args = table if two else flat
         compiled = numba_mlir.njit(parallel=True)(function)
         times = {"numba_mlir": best(lambda f=compiled, a=args: f(*a))}
-        left: dict[str, float] = {}
         for peer, call in peers(name).items():
             try:
-                times[peer] = best(lambda f=on_the_host(name, call), a=args: f(*a))
-                if name in NUMBERS:
-                    left[peer] = best(lambda f=call, a=args: f(*a))
+                times[peer] = best(lambda f=call, a=args: f(*a))
             except Exception as exc:  # a peer that cannot run here is not a result
                 print(f"{peer}: {name}: {type(exc).__name__}: {exc}"[:300])
-        share = width * size / times["numba_mlir"] / speed
-        rows[name] = {"ms": times, "of copy": share, "left on the device, ms": left}
+        rows[name] = {"ms": times, "of copy": width * size / times["numba_mlir"] / speed}
     return {"elements": size, "copy TB/s": speed / 1e9, "cases": rows, "launch us": launch_cost()}
 
 
@@ -208,7 +193,7 @@ def launch_cost() -> dict[str, float]:
         "numba_mlir, a function that does nothing": best(lambda: nothing(a)) * 1e3,
         "cupy, in place": best(lambda: cupy.add(a, a, a)) * 1e3,
         "numba_mlir, sum": best(lambda: whole(a)) * 1e3,
-        "cupy, sum, on the host": best(lambda: float(cupy.sum(a))) * 1e3,
+        "cupy, sum": best(lambda: cupy.sum(a).item()) * 1e3,
     }
 
 
