@@ -17,6 +17,7 @@ from numba.np.arrayobj import make_array, populate_array
 
 from numba_mlir.gpu.kernel import Kernel
 from numba_mlir.gpu.native import Python, dtype_code
+from numba_mlir.gpu.runtime import TAIL
 
 _I64 = llvm.IntType(64)
 _SLOT = cgutils.voidptr_t
@@ -183,6 +184,31 @@ def allocator(dtype: Any, where: str = "", scratch: int | None = None) -> Any:
         return signature(made, like, sizes), codegen
 
     return _made_here(intrinsic(allocate))
+
+
+@_made_here
+@intrinsic
+def counter(typingctx: Any, array: Any) -> Any:
+    """The number behind the elements of an array of `numba_mlir.gpu.runtime.scratch`."""
+    made = types.Array(types.int32, 1, "C")
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        native = make_array(sig.args[0])(context, builder, args[0])
+        size = builder.mul(native.nitems, native.itemsize)
+        end = builder.add(builder.ptrtoint(native.data, _I64), size)
+        place = builder.sub(end, _I64(TAIL))
+        result = make_array(made)(context, builder)
+        populate_array(
+            result,
+            data=builder.inttoptr(place, result.data.type),
+            shape=[_I64(1)],
+            strides=[_I64(4)],
+            itemsize=_I64(4),
+            meminfo=native.meminfo,
+        )
+        return impl_ret_borrowed(context, builder, made, result._getvalue())
+
+    return signature(made, array), codegen
 
 
 @functools.cache

@@ -15,6 +15,8 @@ from numba_mlir.gpu.backend import Backend, Facts, backend_of
 
 #: elements of a scratch array at least
 _SCRATCH = 4096
+#: bytes behind the elements of a scratch array
+TAIL = 64
 #: scratch arrays of a thread
 _KEPT = threading.local()
 #: class of arrays -> its back end
@@ -59,18 +61,18 @@ def scratch(like: Any, dtype: int, number: int, size: int) -> Any:
     stream of ``like``.
 
     It is for results that are read before the next one is asked for; work of one queue or
-    stream follows each other, and other threads have their own.  Those with a negative
-    ``number`` are all 0 at first.
+    stream follows each other, and other threads have their own.  Behind its elements are
+    `TAIL` bytes, all 0 at first, in the array as well.
     """
     known: dict[Any, Any] = _KEPT.__dict__
     back = _backend(like)
     key = (back.order(like), type(like), dtype, number)
     found = known.get(key)
     if found is None or found[0] < size:
-        size, kind = max(size, _SCRATCH), np.dtype(chr(dtype))
-        made = back.empty(like, (size,), kind)
-        if number < 0:
-            back.write(made, back.facts(made)[0], bytes(size * kind.itemsize))
+        kind = np.dtype(chr(dtype))
+        size = max(size, _SCRATCH)
+        made = back.empty(like, (size + TAIL // kind.itemsize,), kind)
+        back.write(made, back.facts(made)[0] + size * kind.itemsize, bytes(TAIL))
         found = known[key] = (size, made)
     return found[1]
 

@@ -17,6 +17,7 @@
 ``numba.broadcast_into``  shapes that must be broadcast to the last one, else ValueError
 ``numba.undef``           a variable that is not assigned on this path
 ``numba.device_alloc``    an uninitialised array on the device of another one
+``numba.device_counter``  a number behind the elements of a scratch array on a device
 ``numba.device_landing``  one element beside an array on a device, where the host reads it
 ``numba.device_load``     one element of an array on a device, copied to the host
 ``numba.device_store``    one element of an array on a device, copied from the host
@@ -81,6 +82,7 @@ def _dialect() -> Any:
     _declare(NumbaDialect, "device_alloc", alloc, pure=False)
     landing = {"made": ext.Result[AnyType], "array": one}
     _declare(NumbaDialect, "device_landing", landing, pure=False)
+    _declare(NumbaDialect, "device_counter", landing, pure=False)
     _declare(NumbaDialect, "device_load", {"value": ext.Result[AnyType], **places}, pure=False)
     _declare(NumbaDialect, "device_store", {"value": one, **places}, pure=False)
     return NumbaDialect

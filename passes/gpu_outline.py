@@ -193,7 +193,7 @@ class _Outliner:
         results, one = partials, building.index(1)
         if self._pass.last_block:
             results = [_landing(partial, n) for n, partial in enumerate(partials)]
-            finished = scratch(like, one, mlir.ir.IntegerType.get_signless(32), -1)
+            finished = _counter(partials[0])
             launch = both_stages(loop, target, name, partials, results, finished)
             self._launch(launch, geometry)
         else:
@@ -323,12 +323,18 @@ def device_alloc(like: Any, sizes: list[Any], element: Any, type_: Any = None) -
 
 def scratch(like: Any, size: Any, element: Any, number: int) -> Any:
     """As `device_alloc`, for an array that is used until its elements have been read and not
-    again: array ``number`` of those that are used at the same time.  One whose number is
-    negative is all 0 when it is made, and has to be so again afterwards."""
+    again: array ``number`` of those that are used at the same time."""
     made = device_alloc(like, [size], element)
     word = mlir.ir.IntegerType.get_signless(64)
     made.owner.attributes["numba.scratch"] = mlir.ir.IntegerAttr.get(word, number)
     return made
+
+
+def _counter(array: Any) -> Any:
+    """``numba.device_counter``: a number behind the elements of a `scratch` array, which is 0
+    when it is made and has to be so again afterwards."""
+    kind = mlir.ir.MemRefType.get([1], mlir.ir.IntegerType.get_signless(32))
+    return mlir.ir.Operation.create("numba.device_counter", [kind], [array]).results[0]
 
 
 def _landing(array: Any, number: int) -> Any:

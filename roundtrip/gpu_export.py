@@ -59,6 +59,12 @@ def _landing(ex: Exporter, op: Any) -> None:
     ex.alias(op.results[0], ex.emit.call(call, "landing", [array], [ex.emit.type_of(array)]))
 
 
+def _counter(ex: Exporter, op: Any) -> None:
+    array = ex.var(op.operands[0])
+    kinds = [ex.emit.type_of(array)]
+    ex.alias(op.results[0], ex.emit.call(intrinsics.counter, "counter", [array], kinds))
+
+
 def _indices(ex: Exporter, values: Sequence[Any]) -> Any:
     return _tuple(ex, [ex.number(value, types.int64) for value in values])
 
@@ -98,6 +104,7 @@ RULES: dict[str, Callable[[Exporter, Any], None]] = {
     "gpu.launch_func": _launch,
     "builtin.unrealized_conversion_cast": _same,
     "numba.device_alloc": _alloc,
+    "numba.device_counter": _counter,
     "numba.device_landing": _landing,
     "numba.device_load": _load,
     "numba.device_store": _store,

@@ -15,6 +15,9 @@ from numba_mlir.converters.sidetable import SideTable
 from numba_mlir.errors import MLIRRoundtripError
 from numba_mlir.passes.base import location_name
 
+#: operations without a Numba type that give an array of what their MLIR type says
+_MADE_BY_PASSES = frozenset(f"numba.device_{name}" for name in ("alloc", "landing", "counter"))
+
 
 def walk(region: Any) -> Iterator[Any]:
     """Every operation under a region, parents first."""
@@ -108,7 +111,7 @@ class Types:
             metadata = op.location.metadata
             if metadata is not None:
                 return self.table.type_of(mlir.ir.StringAttr(metadata).value)
-        if op.name in ("memref.alloc", "numba.device_alloc", "numba.device_landing"):  # a pass's
+        if op.name == "memref.alloc" or op.name in _MADE_BY_PASSES:
             made = op.results[0].type
             dtype = scalars.canonical(made.element_type)
             return None if dtype is None else types.Array(dtype, made.rank, "C")

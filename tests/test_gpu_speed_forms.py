@@ -99,7 +99,7 @@ def test_the_last_block_combines_the_others() -> None:
         """
   // CHECK: %[[PART:.*]] = "numba.device_alloc"(%{{.*}}, %[[N:.*]]) {numba.scratch = 0 : i64}
   // CHECK: %[[HERE:.*]] = "numba.device_landing"(%[[PART]]) {number = 0 : i64}
-  // CHECK: "numba.device_alloc"(%{{.*}}, %{{.*}}) {numba.scratch = -1 : i64}
+  // CHECK: "numba.device_counter"(%[[PART]])
   // CHECK: gpu.launch_func @gpu_kernels::@f_0 blocks
   // CHECK-NOT: gpu.launch_func
   // CHECK: "numba.device_load"(%[[HERE]], %{{.*}})

@@ -54,7 +54,14 @@ class CudaBackend:
         return library_of(array).facts(array)
 
     def empty(self, like: Any, shape: Sequence[int], dtype: Any) -> Any:
-        return library_of(like).empty(like, shape, dtype)
+        library = library_of(like)
+        try:
+            return library.empty(like, shape, dtype)
+        except Exception as exc:  # it may come from a kernel that is still running, or failed
+            kernel = _LAST.get(library.where(like))
+            if kernel is not None:
+                exc.add_note(f"behind kernel {kernel.name}{kernel.where}")
+            raise
 
     def order(self, array: Any) -> Any:
         return library_of(array).where(array)
