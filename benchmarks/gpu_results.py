@@ -1,6 +1,6 @@
 """Times on a CUDA device beside CuPy, torch and JAX, as JSON and as a table.
 
-usage: python benchmarks/gpu_results.py [--log2 27] [--json FILE]
+usage: python benchmarks/gpu_results.py [--log2 27] [--json FILE] [--write]
 
 Every time is the smallest of several; each covers enough calls for about 30 ms and ends with
 a synchronisation.  "of copy" is the bandwidth by the bytes that have to be moved once,
@@ -16,10 +16,12 @@ import datetime
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cupy
 import numpy as np
+import peers_table
 from numba import prange
 
 import numba_mlir
@@ -202,19 +204,36 @@ def _increment(a: Any) -> None:
         a[i] += a[i]
 
 
-def report(results: dict[str, Any]) -> str:
-    lines = [f"{results['device']}, {results['date']}, float32, {results['elements']} elements, "
-             f"copy {results['copy TB/s']:.2f} TB/s", ""]  # fmt: skip
-    for name, row in results["cases"].items():
+#: names of cases in the document, in its order
+TITLES = {
+    "a * b + a": "`a * b + a`",
+    "sum(a)": "`sum(a)`",
+    "sum((a - b)**2)": "`sum((a - b)**2)`",
+    "prange a . b": "`prange` loop, `c += a[i] * b[i]`",
+    "softmax of rows": "softmax of rows of 4096",
+    "stencil": "stencil of four slices",
+}
+COLUMNS = ("numba_mlir", "cupy", "cupy.fuse", "torch", "torch.compile", "jax")
+BEGIN, END = "<!-- gpu: begin -->", "<!-- gpu: end -->"
+
+
+def table(results: dict[str, Any]) -> str:
+    """Milliseconds, relative to the best peer and to a copy; and the small calls."""
+    lines = [
+        f"{results['device']}, {results['date']}: float32, {results['elements']} elements, a copy "
+        f"moves {results['copy TB/s']:.2f} TB/s.",
+        "",
+        f"| | {' | '.join(COLUMNS)} | of the best peer | of a copy |",
+        f"|---|{'---|' * (len(COLUMNS) + 2)}",
+    ]
+    for name, title in TITLES.items():
+        row = results["cases"][name]
         times = row["ms"]
-        peers_ = {k: v for k, v in times.items() if k != "numba_mlir"}
-        fastest = min(peers_, key=peers_.__getitem__)
-        text = ", ".join(f"{k} {v:.3f}" for k, v in times.items())
-        ratio = times["numba_mlir"] / peers_[fastest]
-        lines.append(
-            f"{name}: {text} ms; {ratio:.2f} of {fastest}, {row['of copy']:.0%} of the copy"
-        )
-    lines += ["", *[f"{k}: {v:.1f} us" for k, v in results["launch us"].items()]]
+        ratio = times["numba_mlir"] / min(v for k, v in times.items() if k != "numba_mlir")
+        cells = [f"{times[k]:.3f}" if k in times else "" for k in COLUMNS]
+        lines.append(f"| {title} | {' | '.join(cells)} | {ratio:.2f} | {row['of copy']:.0%} |")
+    lines += ["", "| a call on 256 elements | µs |", "|---|---|"]
+    lines += [f"| {name} | {value:.1f} |" for name, value in results["launch us"].items()]
     return "\n".join(lines)
 
 
@@ -222,6 +241,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--log2", type=int, default=27)
     parser.add_argument("--json", default=None)
+    parser.add_argument("--write", action="store_true", help="into docs/gpu-results.md")
     options = parser.parse_args()
     results = measure(options.log2)
     name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
@@ -229,7 +249,10 @@ def main() -> None:
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(results, file, indent=1)
-    print(report(results))
+    print(table(results))
+    if options.write:
+        path = Path(__file__).resolve().parents[1] / "docs" / "gpu-results.md"
+        peers_table.write(path, table(results), BEGIN, END)
 
 
 if __name__ == "__main__":
