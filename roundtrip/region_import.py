@@ -18,9 +18,7 @@ from numba_mlir.converters import bare, build, scalars
 from numba_mlir.converters.frame import Frame
 from numba_mlir.converters.slots import Env, Slot
 from numba_mlir.errors import UnsupportedConstruct
-from numba_mlir.passes import failures, libm
-from numba_mlir.passes.to_llvm import function
-from numba_mlir.passes.values import nested
+from numba_mlir.passes import failures
 from numba_mlir.roundtrip.accesses import AccessTable
 from numba_mlir.roundtrip.body_import import BodyImport, Captured, Ways
 from numba_mlir.roundtrip.outline import RESULT, Function, LeaveIf, Region, is_argument
@@ -41,16 +39,6 @@ class Piece:
     captured: Captured
     outs: tuple[tuple[str, Any], ...]
     ways: Ways
-
-    def functions(self) -> set[str]:
-        """Symbols of the C library that are called, in loops where there are some."""
-        body = function(self.module, "body")
-        loops = [op for op in nested(body) if op.name in _LOOPS]
-        calls = [op for part in loops or [body] for op in nested(part) if op.name in libm.FUNCTIONS]
-        return {libm.symbol(libm.FUNCTIONS[op.name], op.results[0].type) for op in calls}
-
-
-_LOOPS = frozenset({"scf.for", "scf.while", "scf.execute_region"})
 
 
 class RegionImport(BodyImport):

@@ -145,7 +145,7 @@ class _Pieces:
         state = self._state
         piece = RegionImport(state, self._accesses, region).run(self._function, self._fresh)
         piece.module.operation.verify()
-        if not self._options.everything and not any(map(vectormath.variants, piece.functions())):
+        if not self._options.everything and not _gains(piece):
             return False
         self._record.keep_stage("whole-function" if region.whole else "loop", piece.module)
         name = re.sub(r"\W+", "_", state.func_id.func_name) + f".{region.loc.line}"
@@ -166,6 +166,15 @@ class _Pieces:
     def _remark(self, kind: Any, message: str, loc: Any) -> None:
         loc = loc or self._state.func_ir.loc
         self._record.remarks.append(Remark(kind, NAME, message, loc.line, loc.filename))
+
+
+def _gains(piece: Any) -> bool:
+    """Whether functions are called that LLVM can make vectors of."""
+    from numba_mlir.passes.gains import vector_functions
+    from numba_mlir.passes.to_llvm import function
+
+    symbols = vector_functions(function(piece.module, "body"), inlined=piece.region.whole)
+    return any(map(vectormath.variants, symbols))
 
 
 @functools.cache
