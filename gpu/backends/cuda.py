@@ -1,4 +1,4 @@
-"""CUDA devices through cuda-core: arrays of CuPy, PyTorch and numba-cuda.
+"""CUDA devices through cuda-core: arrays of CuPy and of PyTorch.
 
 Kernels run in the library's current stream of the array's device, in which the library
 frees memory, too.  So nothing has to wait for a kernel's end.
@@ -75,10 +75,7 @@ class CudaBackend:
         return library_of(array).copy(array, order)
 
     def namespace(self, array: Any) -> Any:
-        module = library_of(array).module
-        if module.__name__ == "numba.cuda":
-            raise DeviceError("numba.cuda has no functions on arrays: use arrays of cupy")
-        return module
+        return library_of(array).module
 
     def filled(self, like: Any, value: Any, dtype: Any) -> Any:
         return library_of(like).filled(like, value, dtype)

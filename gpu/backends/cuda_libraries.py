@@ -1,4 +1,4 @@
-"""The array libraries of CUDA devices: CuPy, PyTorch and numba-cuda.
+"""The array libraries of CUDA devices: CuPy and PyTorch.
 
 Each class answers for the arrays of one library; `CudaBackend` asks the one of an array.
 """
@@ -143,61 +143,8 @@ class _Torch:
         return array.to(self._to_torch[dtype])
 
 
-class _NumbaCuda:
-    def __init__(self) -> None:
-        self.module: Any = importlib.import_module("numba.cuda")
-
-    def type_of(self, array: Any) -> DeviceArray:
-        flags = array.flags
-        layout = "C" if flags["C_CONTIGUOUS"] else "F" if flags["F_CONTIGUOUS"] else "A"
-        return _type(array.dtype, array.ndim, layout, "numba.cuda", self.where(array)[0])
-
-    def from_host(self, array: Any) -> Any:
-        return self.module.to_device(np.ascontiguousarray(array))
-
-    def to_host(self, array: Any) -> Any:
-        return array.copy_to_host()
-
-    def where(self, array: Any) -> tuple[int, int]:
-        stream = array.stream
-        return array.gpu_data.context.device.id, int(stream) if stream else 0
-
-    def facts(self, array: Any) -> Facts:
-        return (array.device_ctypes_pointer.value or 0, *array.shape, *array.strides)
-
-    def empty(self, like: Any, shape: Sequence[int], dtype: Any) -> Any:
-        with self.module.gpus[self.where(like)[0]]:
-            return self.module.device_array(tuple(shape), dtype, stream=like.stream)
-
-    def view(
-        self, owner: Any, address: int, shape: Sequence[int], strides: Sequence[int], dtype: Any
-    ) -> Any:
-        device, stream = self.where(owner)
-        interface = {"shape": tuple(shape), "strides": tuple(strides), "typestr": dtype.str,
-                     "data": (address, False), "version": 3}  # fmt: skip
-        if stream:
-            interface["stream"] = stream
-        with self.module.gpus[device]:
-            return self.module.from_cuda_array_interface(interface, owner=owner, sync=False)
-
-    def copy(self, array: Any, order: str) -> Any:
-        with self.module.gpus[self.where(array)[0]]:
-            made = self.module.device_array(
-                array.shape, array.dtype, order=order, stream=array.stream
-            )
-            made.copy_to_device(array)
-        return made
-
-    def filled(self, like: Any, value: Any, dtype: Any) -> Any:
-        with self.module.gpus[self.where(like)[0]]:
-            return self.module.to_device(np.full(like.shape, value, dtype), stream=like.stream)
-
-    def converted(self, array: Any, dtype: Any) -> Any:
-        raise DeviceError("numba.cuda has no conversion of arrays: use arrays of cupy")
-
-
 #: top-level module of an array's class -> its library
-_LIBRARIES = {"cupy": _Cupy, "torch": _Torch, "numba": _NumbaCuda}
+_LIBRARIES = {"cupy": _Cupy, "torch": _Torch}
 #: class of arrays -> its library
 KNOWN: dict[type, Any] = {}
 
@@ -213,20 +160,21 @@ def library_of(array: Any) -> Any:
 @functools.cache
 def any_library() -> Any:
     """The first of the libraries that is installed."""
-    for name, package in (("cupy", "cupy"), ("torch", "torch"), ("numba", "numba_cuda")):
-        if importlib.util.find_spec(package) is not None:
+    for name in _LIBRARIES:
+        if importlib.util.find_spec(name) is not None:
             return _make(name)
     raise MissingBackendError(
-        "NumPy arrays go to a CUDA device by one of the packages cupy, torch and numba-cuda: "
-        "pip install cupy-cuda13x, for example"
+        "NumPy arrays go to a CUDA device by cupy or torch: pip install cupy-cuda13x, for example"
     )
 
 
 @functools.cache
 def _make(name: str) -> Any:
     if name not in _LIBRARIES:
+        # Those of numba-cuda as well: Numba's dispatcher, in C, remembers types of them and of
+        # NumPy arrays in one table, for all functions of the process.
         raise DeviceError(
-            f"arrays of {name} are not supported; those of cupy, torch and numba.cuda are "
-            "(cupy.from_dlpack(array) makes one without a copy)"
+            f"arrays of {name} are not supported; those of cupy and torch are "
+            "(cupy.asarray or cupy.from_dlpack makes one without a copy)"
         )
     return _LIBRARIES[name]()

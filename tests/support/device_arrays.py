@@ -65,21 +65,8 @@ def _torch() -> Library:
     return Library("torch", "cuda", lambda a: torch.from_numpy(a.copy()).cuda(), to_numpy)
 
 
-def _numba_cuda() -> Library:
-    from numba import cuda
-
-    cuda.to_device(np.zeros(1))
-    return Library("numba_cuda", "cuda", cuda.to_device, lambda a: a.copy_to_host())
-
-
-_MAKERS = {
-    "dpnp": _dpnp,
-    "dpnp.tensor": _tensor,
-    "cupy": _cupy,
-    "torch": _torch,
-    "numba_cuda": _numba_cuda,
-}
-LIBRARIES = ("dpnp", "dpnp.tensor", "cupy", "torch")
+_MAKERS = {"dpnp": _dpnp, "dpnp.tensor": _tensor, "cupy": _cupy, "torch": _torch}
+LIBRARIES = tuple(_MAKERS)
 
 
 def library(name: str) -> Library | str:
