@@ -12,8 +12,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from numba.core.compiler_machinery import PassManager, register_pass
-from numba.core.typed_passes import ParforFusionPass, ParforPreLoweringPass
+from numba.core.compiler_machinery import FunctionPass, PassManager, register_pass
+from numba.core.typed_passes import (
+    NoPythonSupportedFeatureValidation,
+    ParforFusionPass,
+    ParforPreLoweringPass,
+)
 from numba.parfors.parfor import Parfor
 
 from numba_mlir.passes.values import nested
@@ -23,6 +27,7 @@ from numba_mlir.roundtrip.codegen import CodegenPass
 from numba_mlir.roundtrip.flags import Selection
 from numba_mlir.roundtrip.instruments import Record
 from numba_mlir.roundtrip.pipeline import STAGES, Step, before_parfors, plan
+from numba_mlir.roundtrip.sequential_codegen import SequentialCodegenPass
 
 STATS = (
     "functions_seen",
@@ -70,8 +75,8 @@ class _Counting(RoundTrip):
             self.counts["loops_fused"] += count_fused(module)
 
 
-class _CountingCodegen(CodegenPass):
-    """Counts the Parfors that got machine code by MLIR, and those that did not."""
+class _Counted(FunctionPass):
+    """Counts the pieces that got machine code by MLIR, and those that did not."""
 
     counts: ClassVar[Counter[str]]
 
@@ -83,6 +88,16 @@ class _CountingCodegen(CodegenPass):
         self.counts["kernels"] += kinds["applied"]
         self.counts["kernels_refused"] += kinds["missed"]
         return modified
+
+
+class _CountingCodegen(_Counted, CodegenPass):
+    """Parfors."""
+
+
+class _CountingSequential(_Counted, SequentialCodegenPass):
+    """Loops and whole functions without Parfors."""
+
+    everything = True
 
 
 class Hook:
@@ -106,6 +121,15 @@ class Hook:
         parfors = any(one is ParforPreLoweringPass for one, _ in pm.passes)
         if parfors and self._selection.value("codegen"):
             pm.add_pass_after(self._codegen, ParforPreLoweringPass)
+        last = NoPythonSupportedFeatureValidation
+        if self._selection.value("codegen") and any(one is last for one, _ in pm.passes):
+            pm.add_pass_after(self._sequential, last)
+
+    @functools.cached_property
+    def _sequential(self) -> type[SequentialCodegenPass]:
+        body = {"counts": self._counts, "_name": "mlir_sequential_counting", "__module__": __name__}
+        made = type("_CountingSequential", (_CountingSequential,), body)
+        return register_pass(mutates_CFG=True, analysis_only=False)(made)
 
     @functools.cached_property
     def _codegen(self) -> type[CodegenPass]:

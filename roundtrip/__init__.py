@@ -2,5 +2,6 @@
 
 from numba_mlir.roundtrip.adapter import pass_class
 from numba_mlir.roundtrip.pipeline import pipeline
+from numba_mlir.roundtrip.sequential_codegen import Codegen
 
-__all__ = ["pass_class", "pipeline"]
+__all__ = ["Codegen", "pass_class", "pipeline"]

@@ -180,12 +180,14 @@ def _user_loc(diagnostics: Any, state: Any) -> Any:
     return state.func_ir.loc
 
 
-def pass_class(*passes: MLIRPass, strict: bool = False) -> type[RoundTrip]:
+def pass_class(*passes: MLIRPass, strict: bool = False) -> type[FunctionPass]:
     """A registered Numba pass that runs ``passes`` in this order on one live module.
 
     For a pass manager, behind Numba's parfor fusion::
 
         pm.add_pass_after(pass_class(Fusion()), ParforFusionPass)
+
+    `Codegen` stands alone, behind everything else.
 
     Equal passes give the same class.  With ``strict`` a function or loop that has no
     MLIR form is an UnsupportedConstruct error instead of being left as it is.
@@ -197,6 +199,11 @@ def pass_class(*passes: MLIRPass, strict: bool = False) -> type[RoundTrip]:
             raise TypeError(f"pass_class() takes MLIR pass objects, not {one!r}{hint}")
     if not passes:
         raise TypeError("pass_class() needs at least one pass")
+    alone = next((one for one in passes if hasattr(one, "numba_pass")), None)
+    if alone is not None:
+        if len(passes) > 1:
+            raise TypeError(f"{alone!r} is a pass of its own: pass_class({alone!r})")
+        return alone.numba_pass(strict)  # pyright: ignore[reportAttributeAccessIssue]
     return _pass_class(passes, strict)
 
 

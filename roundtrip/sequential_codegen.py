@@ -7,6 +7,7 @@ that have vector versions are called: LLVM makes the same of everything else.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from collections.abc import Callable
@@ -17,10 +18,10 @@ from numba.core.ir_utils import _the_max_label, build_definitions
 from numba.parfors.parfor import Parfor
 
 from numba_mlir.errors import UnsupportedConstruct
-from numba_mlir.passes.base import Remark
+from numba_mlir.passes.base import MLIRPass, Remark
 from numba_mlir.roundtrip import vectormath
 from numba_mlir.roundtrip.adapter import translated_errors
-from numba_mlir.roundtrip.codegen import NAME, fastmath_of
+from numba_mlir.roundtrip.codegen import NAME, codegen_class, fastmath_of
 from numba_mlir.roundtrip.instruments import Record
 
 
@@ -186,4 +187,36 @@ def sequential_class(
     name = "_".join(["mlir_sequential_codegen", *(n for n, on in options.items() if on)])
     body = {"_name": name, "__module__": __name__, **options}
     made = type(f"SequentialCodegenPass_{name}", (SequentialCodegenPass,), body)
+    return register_pass(mutates_CFG=True, analysis_only=False)(made)
+
+
+class _Everywhere(SequentialCodegenPass):
+    """Parallel loops, and in functions without any the pieces of sequential ones."""
+
+    def run_pass(self, state: Any) -> bool:
+        codegen_class(self.strict, self.precise)().run_pass(state)
+        return super().run_pass(state)
+
+
+@dataclasses.dataclass(frozen=True)
+class Codegen(MLIRPass):
+    """Machine code by MLIR as a pass of a user's pipeline: ``pass_class(Codegen())``.
+
+    It is not about one module, and goes alone behind NoPythonSupportedFeatureValidation, where
+    nothing changes the function any more.
+    """
+
+    name: ClassVar[str] = NAME
+    precise: bool = False
+
+    def numba_pass(self, strict: bool) -> type[FunctionPass]:
+        """The class for Numba's pass manager."""
+        return _everywhere(strict, self.precise)
+
+
+@functools.cache
+def _everywhere(strict: bool, precise: bool) -> type[FunctionPass]:
+    name = "_".join(["mlir_codegen_everywhere", *(["strict"] * strict), *(["precise"] * precise)])
+    body = {"_name": name, "__module__": __name__, "strict": strict, "precise": precise}
+    made = type(f"Codegen_{name}", (_Everywhere,), {**body, "everything": True})
     return register_pass(mutates_CFG=True, analysis_only=False)(made)

@@ -12,13 +12,15 @@ import pytest
 from compare import call, identical, names
 from corpus_functions import FUNCTIONS
 from corpus_loops import LOOPS
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.typed_passes import NoPythonSupportedFeatureValidation
 from processes import run
 from random_programs import Program
 
 from numba_mlir import njit
 from numba_mlir.errors import UnsupportedConstruct
-from numba_mlir.roundtrip import vectormath
-from numba_mlir.roundtrip.pipeline import pipeline
+from numba_mlir.passes.identity import Identity
+from numba_mlir.roundtrip import Codegen, pass_class, pipeline, vectormath
 
 needs_vectors = pytest.mark.skipif(
     not vectormath.variants("exp"), reason="no vector functions on this machine"
@@ -224,6 +226,33 @@ def test_pickled_functions_and_custom_pipelines() -> None:
     stock = numba.njit(pipeline_class=pipeline(codegen=True))(exponentials)
     np.testing.assert_allclose(stock(a, np.empty_like(a)), expected, rtol=1e-14)
     assert "mlir." in "".join(stock.inspect_llvm().values())
+
+
+class UserCompiler(CompilerBase):
+    """A pipeline of a user's, with machine code by MLIR and no other pass of ours."""
+
+    def define_pipelines(self) -> list[Any]:
+        pm = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        pm.add_pass_after(pass_class(Codegen(precise=True)), NoPythonSupportedFeatureValidation)
+        pm.finalize()
+        return [pm]
+
+
+def test_codegen_alone_in_a_pipeline_of_the_users() -> None:
+    a = np.linspace(0, 1, 99)
+    for options in ({}, {"parallel": True}):
+        compiled = numba.njit(pipeline_class=UserCompiler, **options)(in_parallel)
+        np.testing.assert_array_equal(compiled(a), numba.njit(in_parallel)(a))
+        assert "mlir." in "".join(compiled.inspect_llvm().values()), options
+    with pytest.raises(TypeError, match="a pass of its own"):
+        pass_class(Codegen(), Identity())
+
+
+def in_parallel(a):
+    out = np.empty_like(a)
+    for i in numba.prange(a.shape[0]):
+        out[i] = math.exp(a[i]) + 1
+    return out
 
 
 PROGRAM = """
