@@ -45,7 +45,7 @@ from numba_mlir.passes.values import (
 SUMS = "numba.sums"
 #: chunks of rows at most, and rows of a chunk at least: adding up the chunks' sums is one
 #: operation for so many rows
-PARTS, ROWS = 64, 32
+PARTS, ROWS = 64, 64
 
 
 # -- finding -------------------------------------------------------------------------
