@@ -89,13 +89,23 @@ class Parallelize(MLIRPass):
             del inner.attributes[ORDERED]
         location = loop.location
         if reason:
-            return self.remark("missed", f"the loop runs sequentially: {reason}", location)
+            return self.remark("missed", f"{_how(loop)}: {reason}", location)
         attributes = {n: loop.attributes[n] for n in (_ORIGIN,) if n in loop.attributes}
         for name in (ORDERED, *attributes):
             del loop.attributes[name]
         run_in_chunks(loop, parts, attributes)
         what = f" chunks, {', '.join(names)} put together in order" if names else ""
         return self.remark("applied", f"the loop runs in parallel{what}", location)
+
+
+def _how(loop: Any) -> str:
+    """How a loop runs that is not cut into chunks.
+
+    `interchange` may yet run blocks of its arrays in parallel, iteration by iteration.
+    """
+    if any(op.name == "scf.parallel" for op in nested(loop)):
+        return "iterations run in order, the array statements in them in parallel"
+    return "the loop runs sequentially"
 
 
 def _ordered(root: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numba.core.errors import NumbaPerformanceWarning
 
 from numba_mlir import njit, prange
 
@@ -103,6 +104,11 @@ def test_forms(function: Any) -> None:
         x = numbers((n, n) if function in (rows_and_columns, total, largest) else n, float)
         check(function, compiled, numbers(n, float), x, numbers(n, float))
     assert moved(compiled)
+
+
+def test_what_the_warning_says_of_arrays_that_are_carried() -> None:
+    with pytest.warns(NumbaPerformanceWarning, match="iterations run in order, the array"):
+        njit(parallel=True)(largest)(np.ones(3), np.ones((2, 3)), np.ones(2))
 
 
 def test_neighbours_stay_as_they_are() -> None:
