@@ -24,7 +24,7 @@ test: $(VENV)/.test
 
 # on Intel's OpenCL device for CPUs where there is no GPU (the packages take 3 GB)
 test-gpu: $(VENV)/.test $(VENV)/.sycl
-	$(BIN)/python -P -m pytest -n $(WORKERS) --dist=worksteal tests/test_gpu_arrays.py $(PYTEST_ARGS)
+	$(BIN)/python -P -m pytest -n $(WORKERS) --dist=worksteal tests/test_gpu_*.py $(PYTEST_ARGS)
 
 bench: $(VENV)/.bench
 	mkdir -p $(BENCH_OUT)

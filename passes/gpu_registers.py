@@ -20,8 +20,8 @@ from numba_mlir.passes.values import nested, operations
 
 #: threads of a block at least and at most; powers of two
 NARROW, WIDE = 32, 512
-#: bytes of one array's elements that a thread keeps
-_KEPT = 64
+#: bytes of one array's elements that a thread keeps, and how many they are at most
+_KEPT, _ELEMENTS = 64, 16
 #: operations of a body at most, for all elements of a thread
 _OPERATIONS = 800
 #: attribute of stores whose element is stored again
@@ -36,7 +36,7 @@ def elements(loop: Any) -> int:
     inner = _inner(loop)
     accesses = [op for op in nested(loop) if op.name in ("memref.load", "memref.store")]
     size = max(_bytes(op) for op in accesses)
-    count = max(_KEPT // size, 1)
+    count = max(min(_KEPT // size, _ELEMENTS), 1)
     body = sum(len(operations(op.regions[0].blocks[0])) for op in inner)
     alike = {tuple(op.operands)[:3] for op in inner}
     steps = {_constant(op.operands[2]) for op in inner}

@@ -261,3 +261,17 @@ def test_sums_of_arrays_that_begin_anywhere(lib: Any, dtype: str) -> None:
             assert got == (wide * wide).sum(), (offset, size)
     got = _total(on_device, other_on_device[:1])
     assert got == ((whole.astype(np.float64) - other[0]) ** 2).sum()
+
+
+_whole_numbers = numba_mlir.njit(parallel=True)(
+    lambda u: (u.sum(axis=1), u.max(axis=1), (u == 3).any(axis=1))
+)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int16", "int64"])
+def test_rows_of_whole_numbers(lib: Any, dtype: str) -> None:
+    for length in (300, 4097):
+        u = np.random.default_rng(length).integers(0, 100, (5, length)).astype(dtype)
+        expected = u.sum(axis=1), u.max(axis=1), (u == 3).any(axis=1)
+        for got, wanted in zip(_whole_numbers(lib.asarray(u)), expected, strict=True):
+            np.testing.assert_array_equal(lib.to_host(got), wanted)
