@@ -62,8 +62,6 @@ def implementations() -> dict[str, Callable[[Any], Any]]:
     import harness
     import numba_mlir
 
-    tiled = {f"mlir_{name}": True for name in ("broadcast", "fusion", "tiling", "codegen")}
-
     def compiled(njit: Any, by_hand: bool, **flags: Any) -> Callable[[Any], Any]:
         def make(workload: Any) -> Any:
             function = workload.by_hand if by_hand else harness.array_style(workload)
@@ -76,7 +74,6 @@ def implementations() -> dict[str, Callable[[Any], Any]]:
         for suffix, by_hand in (("", False), ("-by-hand", True)):
             found[f"{name}{suffix}"] = compiled(njit, by_hand)
             found[f"{name}{suffix}-fastmath"] = compiled(njit, by_hand, fastmath=True)
-    found["mlir-by-hand-tiled"] = compiled(numba_mlir.njit, True, **tiled)
     found["c"] = lambda workload: c_peers.kernel(workload.name)
     return found | {name: harness.IMPLEMENTATIONS[name] for name in ("jax", "numexpr")}
 

@@ -9,8 +9,7 @@ from typing import Any
 BEGIN, END = "<!-- peers: begin -->", "<!-- peers: end -->"
 #: column -> the implementations of which the fastest counts
 COLUMNS = {
-    "this project": ("mlir", "mlir-by-hand", "mlir-fastmath", "mlir-by-hand-fastmath",
-                     "mlir-by-hand-tiled"),
+    "this project": ("mlir", "mlir-by-hand", "mlir-fastmath", "mlir-by-hand-fastmath"),
     "Numba": ("numba", "numba-by-hand", "numba-fastmath", "numba-by-hand-fastmath"),
     "NumPy": ("numpy",),
     "JAX": ("jax",),
@@ -70,7 +69,6 @@ def _forms(found: Mapping[str, Any], titles: Mapping[str, str], threads: str) ->
         "array style, fastmath": ("numba-fastmath", "mlir-fastmath"),
         "loops": ("numba-by-hand", "mlir-by-hand"),
         "loops, fastmath": ("numba-by-hand-fastmath", "mlir-by-hand-fastmath"),
-        "loops, tiling": ("numba-by-hand", "mlir-by-hand-tiled"),
     }
     rows = []
     for name, row in found["threads"][threads].items():

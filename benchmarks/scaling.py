@@ -17,7 +17,7 @@ import peers
 import peers_table
 
 ROWS = ("three-statements", "softmax-rows", "matmul-ikj")
-ONLY = ("numpy", "numba", "numba-by-hand", "mlir", "mlir-by-hand", "mlir-by-hand-tiled", "c")
+ONLY = ("numpy", "numba", "numba-by-hand", "mlir", "mlir-by-hand", "c")
 BEGIN, END = "<!-- scaling: begin -->", "<!-- scaling: end -->"
 COLUMNS = ("this project", "Numba", "NumPy", "C")
 

@@ -61,7 +61,7 @@ def test_the_table_takes_the_fastest_form() -> None:
     assert "Not installed where this was measured: NumPy, JAX, numexpr." in peers_table.short(
         found, {"add": "sum"}
     )
-    assert "| sum | 1.50 | - | - | - | - | 500 / 250 |" in peers_table.full(found, {"add": "sum"})
+    assert "| sum | 1.50 | - | - | - | 500 / 250 |" in peers_table.full(found, {"add": "sum"})
 
 
 def test_more_threads_are_compared_with_the_first() -> None:
