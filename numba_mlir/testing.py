@@ -13,20 +13,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from numba.core.compiler_machinery import FunctionPass, PassManager, register_pass
-from numba.core.typed_passes import (
-    NoPythonSupportedFeatureValidation,
-    ParforFusionPass,
-    ParforPreLoweringPass,
-)
+from numba.core.typed_passes import ParforFusionPass
 from numba.parfors.parfor import Parfor
 
 from numba_mlir.passes.values import nested
 from numba_mlir.roundtrip.adapter import RoundTrip, new_pass_class, switch_off_numba_fusion
 from numba_mlir.roundtrip.arrays_adapter import ArrayRoundTrip
 from numba_mlir.roundtrip.codegen import CodegenPass
-from numba_mlir.roundtrip.flags import Selection
+from numba_mlir.roundtrip.flags import select
 from numba_mlir.roundtrip.instruments import Record
-from numba_mlir.roundtrip.pipeline import STAGES, Step, before_parfors, plan
+from numba_mlir.roundtrip.pipeline import STAGES, Step, before_parfors, generate_code, plan
 from numba_mlir.roundtrip.sequential_codegen import SequentialCodegenPass
 
 STATS = (
@@ -97,14 +93,13 @@ class _CountingCodegen(_Counted, CodegenPass):
 class _CountingSequential(_Counted, SequentialCodegenPass):
     """Loops and whole functions without Parfors."""
 
-    everything = True
-
 
 class Hook:
-    """A callable for a test runner that adds the passes of ``stages``."""
+    """A callable for a test runner that adds the passes of ``stages``; without any, all
+    passes as `numba_mlir.njit` has them without flags."""
 
     def __init__(self, *stages: str) -> None:
-        self._selection = Selection(tuple((stage, True) for stage in stages))
+        self._selection = select({f"mlir_{stage}": True for stage in stages}, STAGES)
         self._counts: Counter[str] = Counter()
         self._classes: dict[Step, type[RoundTrip]] = {}
 
@@ -118,16 +113,14 @@ class Hook:
             if step.behind is ParforFusionPass and self._selection.value("fusion"):
                 switch_off_numba_fusion(state)
         before_parfors(pm, self._selection)
-        parfors = any(one is ParforPreLoweringPass for one, _ in pm.passes)
-        if parfors and self._selection.value("codegen"):
-            pm.add_pass_after(self._codegen, ParforPreLoweringPass)
-        last = NoPythonSupportedFeatureValidation
-        if self._selection.value("codegen") and any(one is last for one, _ in pm.passes):
-            pm.add_pass_after(self._sequential, last)
+        if self._selection.value("codegen"):
+            generate_code(pm, self._codegen, self._sequential)
 
     @functools.cached_property
     def _sequential(self) -> type[SequentialCodegenPass]:
+        everything = self._selection.value("codegen") is True
         body = {"counts": self._counts, "_name": "mlir_sequential_counting", "__module__": __name__}
+        body["everything"] = everything
         made = type("_CountingSequential", (_CountingSequential,), body)
         return register_pass(mutates_CFG=True, analysis_only=False)(made)
 
@@ -172,4 +165,4 @@ add_broadcast = Hook("broadcast")
 add_fusion = Hook("fusion")
 add_tiling = Hook("tiling")
 add_codegen = Hook("codegen")
-add_all = Hook(*(stage for stage in STAGES if stage != "identity"))
+add_all = Hook()

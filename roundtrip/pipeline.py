@@ -149,7 +149,10 @@ def add_passes(pm: PassManager, state: Any, selection: Selection) -> None:
         pm.add_pass_after(step.pass_class(selection.strict), step.behind)
     before_parfors(pm, selection)
     if selection.value("codegen"):
-        _add_codegen(pm, selection, on_device=place is not None)
+        options = selection.strict, selection.precise
+        everything = selection.value("codegen") is True
+        made = codegen_class(*options), sequential_class(*options, everything)
+        generate_code(pm, *made, on_device=place is not None)
     if _has(pm, ParforFusionPass) and selection.value("fusion"):
         # Numba's own pass would fuse first, by rules of its own, and hide loops from ours.
         switch_off_numba_fusion(state)
@@ -160,20 +163,23 @@ def add_passes(pm: PassManager, state: Any, selection: Selection) -> None:
     pm.finalize()
 
 
-def _add_codegen(pm: PassManager, selection: Selection, on_device: bool) -> None:
-    """Machine code: last, since nothing may change the loops behind it."""
+def generate_code(
+    pm: PassManager, parallel: type, sequential: type, on_device: bool = False
+) -> None:
+    """Machine code: last, since nothing may change the loops behind it.
+
+    ``parallel`` is the pass for Parfors, ``sequential`` that for functions without them.
+    """
     if _has(pm, ParforPreLoweringPass):
         # In front of that pass the reduction variables of Parfors are not known yet.
-        made = codegen_class(selection.strict, selection.precise)
-        pm.add_pass_after(made, ParforPreLoweringPass)
+        pm.add_pass_after(parallel, ParforPreLoweringPass)
     last = NoPythonSupportedFeatureValidation  # pipelines of Python objects have none
     if on_device or not _has(pm, last):
         return
     if block_cache.AVAILABLE:
         # Behind Codegen, which looks for np.empty; Numba's legalisation counts references later.
         pm.add_pass_after(FreshMemory, last)
-    everything = selection.value("codegen") is True
-    pm.add_pass_after(sequential_class(selection.strict, selection.precise, everything), last)
+    pm.add_pass_after(sequential, last)
 
 
 def _type_reductions(pm: PassManager) -> None:
