@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from numba_mlir import mlir
-from numba_mlir.passes import gpu_complex, gpu_scatter
+from numba_mlir.passes import gpu_complex, gpu_scatter, gpu_truth
 from numba_mlir.passes.gpu_kernel import APART, THREADS
 from numba_mlir.passes.gpu_loops import Refused
 from numba_mlir.passes.values import nested, operations
@@ -43,6 +43,7 @@ def to_llvm(kernels: Any, target: Target, bits: int = 64) -> str:
         module.operation.attributes["gpu.container_module"] = ir.UnitAttr.get()
         with ir.InsertionPoint(module.body):
             copy = kernels.clone()
+        gpu_truth.by_logic(copy)
         if target == "sycl":
             gpu_scatter.expand_float_sums(copy)
         if bits != 64:  # the last of the passes asks the module

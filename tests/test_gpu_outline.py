@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
@@ -370,3 +371,30 @@ def test_rows_that_one_thread_keeps(change: dict[str, str]) -> None:
     """One element stored by all threads, or a sum whose order counts."""
     _, applied = _rows(**change)
     assert applied == ["offloaded: kernel f_0 over 1 index"]
+
+
+_PREDICATES = ("eq", "ne", "slt", "sle", "sgt", "sge", "ult", "ule", "ugt", "uge")
+
+
+@pytest.mark.parametrize("target", ["cuda", "sycl"])
+def test_truth_values_are_computed_by_logic(target: Target) -> None:
+    """LLVM's SPIR-V target crashes on their minimum, or Intel's compiler on what it makes."""
+    names = ("maxui", "minui", "maxsi", "minsi", "addi", "subi", "muli")
+    lines = [f"%q{n} = arith.{name} %p, %o : i1" for n, name in enumerate(names)]
+    lines += [f"%r{n} = arith.cmpi {name}, %p, %o : i1" for n, name in enumerate(_PREDICATES)]
+    used = [f"%q{n}" for n in range(len(names))] + [f"%r{n}" for n in range(len(_PREDICATES))]
+    lines += [f"memref.store {value}, %flags[%i] : memref<?xi1>" for value in used]
+    text = "\n    ".join(lines)
+    body = f"""
+  scf.parallel (%i) = (%c0) to (%n) step (%c1) {{
+    %p = memref.load %flags[%i] : memref<?xi1>
+    %k = arith.addi %i, %c1 : index
+    %o = memref.load %flags[%k] : memref<?xi1>
+    {text}
+    scf.reduce
+  }}
+"""
+    text = _llvm(body, target)
+    assert not re.search(r"(max|min)\.i1|icmp (?!eq|ne)\w+ i1|(add|sub|mul) i1", text)
+    if target == "sycl":
+        assert codegen.spirv(text)[:4] == b"\x03\x02\x23\x07"
