@@ -18,6 +18,7 @@ from numba.core.typed_passes import (
     ParforFusionPass,
     ParforPass,
     ParforPreLoweringPass,
+    PreParforPass,
 )
 from numba.core.untyped_passes import InlineInlinables
 
@@ -199,8 +200,13 @@ def before_parfors(pm: PassManager, selection: Selection) -> None:
     if not _has(pm, ParforPass) or all(stage == "identity" for stage, _ in selection.passes):
         return
     from numba_mlir.roundtrip.escape_passes import MarkEscaping
+    from numba_mlir.roundtrip.extrema_passes import ComplexExtrema
     from numba_mlir.roundtrip.index_passes import NumberIndices, UnitSteps
 
+    if _has(pm, PreParforPass):
+        # In front of that pass, which replaces the calls by what does not compile.
+        order = [found for found, _ in pm.passes]
+        pm.add_pass_after(ComplexExtrema, order[order.index(PreParforPass) - 1])
     # At once in front of ParforPass, which removes dead code and looks for copies of a loop's
     # index: round trips before that read the statements as the user wrote them.
     for one in (UnitSteps, NumberIndices, MarkEscaping):

@@ -216,3 +216,17 @@ def test_an_axis_that_is_no_constant_stays_with_numba() -> None:
 
     array = np.ones((2, 3))
     np.testing.assert_array_equal(f(array, 1), [3.0, 3.0])
+
+
+def complex_extrema(x: Any) -> Any:
+    return np.max(x), x.min(), np.amax(x[::2]), x.max() + np.amin(x)
+
+
+def test_extrema_of_complex_numbers_in_parallel_functions() -> None:
+    compiled = numba_mlir.njit(parallel=True)(complex_extrema)
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 3, 40) + 1j * rng.integers(0, 3, 40)
+    for one in (x, x[:1], x.reshape(8, 5)[::2], x.astype(np.complex64)):
+        assert compiled(one) == complex_extrema(one)
+    with pytest.raises(ValueError, match="zero-size"):
+        compiled(np.zeros(0, complex))
