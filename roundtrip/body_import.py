@@ -117,7 +117,7 @@ class BodyImport:
         if not any(op.name in _MAY_FAIL or op.name.startswith("numba.expr") for op in nested(body)):
             return Ways()
         excinfo = failures.give_way_out(body)
-        callbacks = Callbacks(self._frame)
+        callbacks = Callbacks(self._frame, self._state.targetctx)
         callbacks.replace(body, excinfo)
         raisers = self._raisers(body)
         declare_raisers(module, raisers)

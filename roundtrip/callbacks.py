@@ -125,8 +125,8 @@ def _wrap(
 class Callbacks:
     """Turns the kept statements of one kernel into calls; ``made`` are the functions."""
 
-    def __init__(self, frame: Frame) -> None:
-        self._frame = frame
+    def __init__(self, frame: Frame, targetctx: Any) -> None:
+        self._frame, self._targetctx = frame, targetctx
         self.made: list[Callback] = []
 
     def replace(self, function: Any, excinfo: Any) -> None:
@@ -166,7 +166,7 @@ class Callbacks:
             return None
         function, names = called
         sig = kept.signature or self._frame.calltypes.get(expr)
-        if sig is None or len(sig.args) != len(names):
+        if sig is None or len(sig.args) != len(names) or not self._is_defined(function, sig):
             return None
         arguments, operands = [], []
         for name in names:
@@ -201,6 +201,14 @@ class Callbacks:
         if not isinstance(kind, (types.Dispatcher, types.Function)):
             return None
         return kind, [arg.name for arg in expr.args]
+
+    def _is_defined(self, function: Any, sig: Any) -> bool:
+        """Whether Numba has an implementation; what it calls in other ways has none."""
+        try:
+            self._targetctx.get_function(function, sig)
+        except NotImplementedError:
+            return False
+        return True
 
     def _type_of(self, kept: Statement, name: str) -> Any:
         found = kept.types.get(name)

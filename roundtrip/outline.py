@@ -104,12 +104,15 @@ def body_region(function: Function, typingctx: Any, return_type: Any) -> Region:
     """The piece that the whole function is, apart from where it raises.
 
     Its outs are the result, or the members of a tuple.
-    Raises UnsupportedConstruct for exceptions with values that are computed.
+    Raises UnsupportedConstruct for exceptions with values that are computed, and where the
+    function always raises.
     """
     blocks = function.blocks
     returns = [n for n, b in blocks.blocks.items() if b.body and isinstance(b.body[-1], ir.Return)]
     labels = _reaching(blocks.graph, returns)
     first = blocks.blocks[function.first]
+    if function.first not in labels:
+        raise UnsupportedConstruct("a function that never returns", first.loc)
     region = Region(function.first, frozenset(labels), first.loc, whole=True)
     for label in labels:
         block = _copy(blocks.blocks[label])

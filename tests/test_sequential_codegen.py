@@ -171,6 +171,19 @@ def test_orders_of_sums_are_kept_unless_fastmath_says_otherwise() -> None:
     assert fast(a) != f(a) or "fast" in "".join(fast.inspect_llvm().values())
 
 
+@njit(mlir_codegen=True)
+def norm(a, b):
+    return math.hypot(a, b) + math.gamma(a)
+
+
+def test_functions_that_numba_calls_as_symbols_of_c() -> None:
+    def f(a):
+        for i in range(a.shape[0]):
+            a[i] = math.hypot(a[i], 2.0) - math.lgamma(a[i]) + norm(a[i], 1.0)
+
+    same_as_numba(f, lambda: (np.linspace(0.5, 3, 7),))
+
+
 def divides(a, b, n):
     for i in range(n):
         if b[i] < -5:
@@ -187,6 +200,22 @@ def test_exceptions_and_what_was_done_before_them(case: list[float]) -> None:
 
     for options in ({}, {"error_model": "numpy"}):
         same_as_numba(divides, make, **options)
+
+
+def test_functions_that_never_return() -> None:
+    def f(x):
+        while x < 100:
+            x = math.exp(x) + 1
+        raise ValueError("never")
+
+    def g(x):
+        while True:
+            x += 1
+            if x > 9:
+                raise OverflowError(x)
+
+    for function in (f, g):
+        same_as_numba(function, lambda: (1.5,))
 
 
 def test_what_has_no_form_stays_and_says_why() -> None:
