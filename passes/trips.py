@@ -43,6 +43,7 @@ from numba_mlir.passes.values import (
     defined_inside,
     describe,
     display_name,
+    is_ref,
     nested,
     operations,
     owner,
@@ -431,6 +432,8 @@ def is_computed(value: Any, loop: Any) -> bool:
 # -- the rest ------------------------------------------------------------------------------------
 def _understand(trip: Trip) -> None:
     """Raise `Refused` where something is neither a parallel loop nor computing with numbers."""
+    if any(is_ref(result) for result in trip.loop.results):
+        raise Refused("something that is no number goes from one trip to the next")
     for op in outside_parallel(trip.loop):
         if is_check(op):
             trip.checks.append(op)

@@ -246,6 +246,20 @@ def test_refused(body: str, reason: str) -> None:
     assert any(reason in text for text in found), found
 
 
+def test_what_goes_from_trip_to_trip_is_a_number_or_an_array() -> None:
+    found = refused(
+        f"""func.func @f({HEAD}, %r: !numba.ref<"list">, %s: f64) -> !numba.ref<"list"> {{
+        {CONSTANTS}
+        %z = scf.for %t = %c0 to %k step %c1 iter_args(%q = %r) -> (!numba.ref<"list">) {{
+          {ADD}
+          scf.yield %q : !numba.ref<"list">
+        }}
+        return %z : !numba.ref<"list">
+        }}"""
+    )
+    assert any("is no number goes from one trip" in text for text in found)
+
+
 def test_only_one_trip_needs_no_blocks() -> None:
     assert refused(loop(FACTOR + ADD, "%t = %c0 to %c1 step %c1")) == []
 
