@@ -53,20 +53,6 @@ class AccessTable:
                 found |= self.of_statement(stmt).defs
         return found
 
-    def written(self, parfor: Any) -> set[str]:
-        """Arrays that statements of the loop body store into."""
-        return self.stored_into(parfor.loop_body)
-
-    def stored_into(self, blocks: Mapping[int, Any]) -> set[str]:
-        """Arrays that statements of ``blocks`` store into."""
-        stores = (ir.SetItem, ir.StaticSetItem)
-        return {
-            stmt.target.name
-            for block in blocks.values()
-            for stmt in block.body
-            if isinstance(stmt, stores)
-        }
-
     def body_liveness(
         self, parfor: Any, live_at_exit: frozenset[str] = frozenset()
     ) -> dict[int, frozenset[str]]:
