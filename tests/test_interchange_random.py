@@ -120,7 +120,7 @@ def copied(args: list[Any]) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("seed", range(200, 212))
+@pytest.mark.parametrize("seed", range(400, 408))
 def test_program(seed: int) -> None:
     program = Program(seed)
     namespace: dict[str, Any] = {"np": np}
