@@ -8,7 +8,8 @@ the other as the head of a group and lets every later loop of the block join tha
 2. may run iteration by iteration next to each loop of the group (`legality`),
 3. can be brought next to it (`motion`), and
 4. is worth it: loops that both contain inner loops and have no array in common are
-   fused only when no effectful operation stands between them.
+   fused only when no effectful operation stands between them, and loops that go through
+   memory in different orders only when one needs what the other makes (`orders`).
 
 Loops of different numbers of indices fuse over the first of them ("rows") when one of them
 reduces rows and they have an array in common (`rows_reason`); what is left of the others
@@ -42,6 +43,7 @@ from numba_mlir.passes.keys import ASSERT, Equalities, asserts_in, dominators
 from numba_mlir.passes.legality import Guard, Loop, can_fuse
 from numba_mlir.passes.merge import fuse, merge_equal_reductions
 from numba_mlir.passes.motion import Plan, lift, plan
+from numba_mlir.passes.orders import orders_differ
 from numba_mlir.passes.provenance import Provenance
 from numba_mlir.passes.reductions import has_reductions
 from numba_mlir.passes.rows import contract, fuse_rows
@@ -322,6 +324,8 @@ class _FunctionFusion:
             return way.reason
         if self._not_worth_it(group, loop, between):
             return "both contain inner loops and they have no array in common"
+        if any(orders_differ(member, loop) for member in group.loops):
+            return "one goes along rows, one along columns, and they need nothing of each other"
         above = self._with_late_checks(group, loop, way)
         if above is None:
             return "that their sizes are equal is checked too late"

@@ -449,3 +449,58 @@ def test_every_function_of_a_module_is_fused() -> None:
     """.replace("CONSTANTS", CONSTANTS).replace("LOOP", fill("%a", 4))
     result = run_and_check(function.replace("NAME", "f") + function.replace("NAME", "g"), Fusion())
     assert len(messages(result, "applied")) == 2
+
+
+def _sum_loop(out: str, line: int, indices: str) -> str:
+    """``for i in parallel: for j: out[i] += %A[indices]``."""
+    return f"""
+    scf.parallel (%i) = (%c0) to (%n) step (%c1) {{
+      scf.for %j = %c0 to %n step %c1 {{
+        %x = memref.load %A[{indices}] : memref<?x?xf64>
+        %s = memref.load {out}[%i] : memref<?xf64>
+        %t = arith.addf %s, %x : f64
+        memref.store %t, {out}[%i] : memref<?xf64>
+      }}
+      scf.reduce
+    }} loc("t.py":{line}:0)
+    """
+
+
+_SUMS = """
+    %p = memref.alloc(%n) : memref<?xf64>
+    %q = memref.alloc(%n) : memref<?xf64>
+"""
+
+
+def test_rows_and_columns_keep_an_order_each() -> None:
+    result = fused(
+        f"""
+        {_SUMS} {_sum_loop("%p", 4, "%i, %j")} {_sum_loop("%q", 5, "%j, %i")}
+        return %p, %q : memref<?xf64>, memref<?xf64>
+        // CHECK-COUNT-2: scf.parallel
+        """,
+        "%A: memref<?x?xf64>",
+        "-> (memref<?xf64>, memref<?xf64>)",
+    )
+    assert messages(result, "applied") == []
+    assert messages(result, "missed") == [
+        "the loops of lines 4 and 5 were not fused: one goes along rows, one along columns, and "
+        "they need nothing of each other"
+    ]
+
+
+def test_loops_of_one_order_and_loops_that_need_each_other_are_fused() -> None:
+    columns = _sum_loop("%p", 4, "%j, %i"), _sum_loop("%q", 5, "%j, %i")
+    needing = _sum_loop("%p", 4, "%i, %j"), _sum_loop("%p", 5, "%j, %i")
+    for first, second in (columns, needing):
+        result = fused(
+            f"""
+            {_SUMS} {first} {second}
+            return %p, %q : memref<?xf64>, memref<?xf64>
+            // CHECK:     scf.parallel
+            // CHECK-NOT: scf.parallel
+            """,
+            "%A: memref<?x?xf64>",
+            "-> (memref<?xf64>, memref<?xf64>)",
+        )
+        assert messages(result, "applied") == ["fused the loops of lines 4 and 5 into one"]
