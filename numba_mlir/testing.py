@@ -118,9 +118,12 @@ class Hook:
 
     @functools.cached_property
     def _sequential(self) -> type[SequentialCodegenPass]:
-        everything = self._selection.value("codegen") is True
-        body = {"counts": self._counts, "_name": "mlir_sequential_counting", "__module__": __name__}
-        body["everything"] = everything
+        body: dict[str, Any] = {
+            "counts": self._counts,
+            "everything": self._selection.value("codegen") is True,
+            "_name": "mlir_sequential_counting",
+            "__module__": __name__,
+        }
         made = type("_CountingSequential", (_CountingSequential,), body)
         return register_pass(mutates_CFG=True, analysis_only=False)(made)
 

@@ -148,8 +148,9 @@ def _copied(value: Any, single: dict[str, Any], typemap: Any) -> Any | None:
     if not isinstance(method, types.BoundFunction) or method.typing_key != "array.copy":
         return None
     lookup = single.get(value.func.name)
-    is_attribute = isinstance(lookup, ir.Expr) and lookup.op == "getattr"
-    if not is_attribute or type(typemap[lookup.value.name]) is not types.Array:
+    if not isinstance(lookup, ir.Expr) or lookup.op != "getattr":
+        return None
+    if type(typemap[lookup.value.name]) is not types.Array:
         return None
     # the array of that name may be another one by now
     return lookup.value if lookup.value.name in single else None
