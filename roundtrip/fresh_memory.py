@@ -27,6 +27,7 @@ Content = Literal["anything", "zeros", "copy"]
 _CALLS: dict[Any, Content] = {
     np.empty: "anything", np.empty_like: "anything", np.zeros: "zeros", np.zeros_like: "zeros",
 }  # fmt: skip
+_LIKE = (np.empty_like, np.zeros_like)
 
 
 class FreshArray(types.Array):
@@ -135,8 +136,11 @@ def _allocation(stmt: Any, single: dict[str, Any], typemap: Any) -> tuple[Conten
     function = freshness.callee(single, value)
     for one, content in _CALLS.items():
         if function is one and value.args and value.vararg is None:
-            literal = isinstance(typemap[value.args[0].name], types.Literal)
-            return None if literal else (content, value.args[0])
+            kind = typemap[value.args[0].name]
+            # np.empty_like of a number is an array without dimensions
+            wanted = types.Array if one in _LIKE else (types.Integer, types.BaseTuple)
+            known = isinstance(kind, wanted) and not isinstance(kind, types.Literal)
+            return (content, value.args[0]) if known else None
     return None
 
 

@@ -350,3 +350,34 @@ def test_code_from_the_cache_has_the_allocator(tmp_path: Any) -> None:
     folder = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     assert run(code, **folder).split()[0] == "0"
     assert run(code, **folder).split() == ["1", "False"]
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_arrays_like_numbers_have_no_dimensions(parallel: bool) -> None:
+    @njit(parallel=parallel)
+    def f(x: Any) -> Any:
+        y = np.empty_like(x)
+        y[()] = 1
+        return y, np.zeros_like(x), np.ones_like(x), np.full_like(x, 3)
+
+    for value in (2.5, 3, True, 1j):
+        arrays = f(value)
+        expected = (np.ones_like(value), np.zeros_like(value), np.ones_like(value))
+        for array, other in zip(arrays, (*expected, np.full_like(value, 3)), strict=True):
+            assert array.shape == () and array.dtype == other.dtype
+            assert array == other
+
+
+@pytest.mark.xfail(
+    strict=True, raises=IndexError, reason="the empty shape behind four arrays without dimensions"
+)
+def test_an_empty_shape_behind_arrays_without_dimensions() -> None:
+    """Fails behind Broadcast and Fusion, also without machine code by MLIR."""
+
+    @njit(parallel=True, mlir_codegen=False)
+    def f(x: Any) -> Any:
+        y = np.empty_like(x)
+        y[()] = 1
+        return y, np.zeros_like(x), np.ones_like(x), np.full_like(x, 3), np.empty(()).shape
+
+    assert f(2.5)[-1] == ()
