@@ -20,7 +20,7 @@ from numba_mlir.passes.effects import Effects, is_pure_name, summarise
 from numba_mlir.passes.keys import Equalities, Key
 from numba_mlir.passes.legality import Guard, index_term
 from numba_mlir.passes.provenance import Provenance, Root
-from numba_mlir.passes.values import operations
+from numba_mlir.passes.values import loop_indices, operations
 
 #: an array and the keys of its indices
 Element = tuple[Any, tuple[Key, ...]]
@@ -35,8 +35,7 @@ class Forwarder:
         self._provenance = provenance
         self._disjoint = {frozenset(provenance.root(m) for m in guard) for guard in guards}
         self._keys = Equalities()
-        rank = 1 if loop.name == "scf.for" else None
-        self._ivs = list(loop.regions[0].blocks[0].arguments)[:rank]
+        self._ivs = loop_indices(loop)
         self._lower = list(loop.operands)[: len(self._ivs)]
         self.removed = 0
 

@@ -31,13 +31,13 @@ from typing import Any
 from numba_mlir import mlir
 from numba_mlir.passes.base import source_lines
 from numba_mlir.passes.building import allocate, index, nest, parallel_loops
-from numba_mlir.passes.halo_groups import POSITION, Group, GroupFinder
+from numba_mlir.passes.halo_groups import Group, GroupFinder
 from numba_mlir.passes.halo_terms import assume
 from numba_mlir.passes.legality import Loop
 from numba_mlir.passes.machine import this_machine
 from numba_mlir.passes.merge import all_disjoint, origins
 from numba_mlir.passes.temporaries import remove_unread
-from numba_mlir.passes.values import definition, display_name, nested, operations, owner
+from numba_mlir.passes.values import ACCESSES, definition, display_name, nested, operations, owner
 
 #: how many blocks there are at least, where rows allow
 BLOCKS = 64
@@ -194,7 +194,7 @@ class _Blocks:
             self._allocate(loop, first, arith.subi(end, first))
             low, high = arith.maxsi(first, loop.lower[0]), arith.minsi(end, loop.upper[0])
         *moved, _ = operations(loop.op.regions[0].blocks[0])
-        accesses = [op for op in _accesses(loop) if op.operands[POSITION[op.name]] in self._buffers]
+        accesses = [op for op in _accesses(loop) if op.operands[ACCESSES[op.name]] in self._buffers]
         nest([(low, high, index(1)), *loop.at(1).inner_bounds()], loop.op, moved)
         for op in accesses:
             self._use_buffer(op)
@@ -212,7 +212,7 @@ class _Blocks:
 
     def _use_buffer(self, op: Any) -> None:
         """Let an access to a temporary use the block's buffer."""
-        position = POSITION[op.name]
+        position = ACCESSES[op.name]
         array, row = op.operands[position], op.operands[position + 1]
         buffer, start = self._buffers[array]
         with mlir.ir.InsertionPoint(op), op.location:
@@ -225,7 +225,7 @@ def _plus(value: Any, number: int) -> Any:
 
 
 def _accesses(loop: Loop) -> list[Any]:
-    return [op for op in nested(loop.op) if op.name in POSITION]
+    return [op for op in nested(loop.op) if op.name in ACCESSES]
 
 
 def _calls(loop: Loop) -> bool:

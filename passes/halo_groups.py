@@ -21,6 +21,7 @@ from numba_mlir.passes.legality import Guard, Loop, Term
 from numba_mlir.passes.motion import plan
 from numba_mlir.passes.provenance import Provenance
 from numba_mlir.passes.values import (
+    ACCESSES,
     ancestor_in,
     at_line,
     constant_int,
@@ -32,8 +33,6 @@ from numba_mlir.passes.values import (
 
 #: rows computed twice beyond which a group is left alone
 MAX_HALO = 32
-#: position of the array among the operands
-POSITION = {"memref.load": 0, "memref.store": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +147,7 @@ class GroupFinder:
             if op.name == "memref.dim" or _is_unused(op):
                 continue
             loop = ancestor_in(op, self._block)
-            is_access = use.operand_number == POSITION.get(op.name)
+            is_access = use.operand_number == ACCESSES.get(op.name)
             if loop is None or loop not in self._loops or not is_access:
                 return None
             terms = self._terms(op, loop, assumed)
@@ -173,7 +172,7 @@ class GroupFinder:
     def _terms(self, op: Any, loop: Any, assumed: dict[Any, None]) -> list[Term | None]:
         """The subscripts of an access by the indices of the loop around it."""
         known = Loop(loop, self._summary(loop))
-        indices = list(op.operands)[POSITION[op.name] + 1 :]
+        indices = list(op.operands)[ACCESSES[op.name] + 1 :]
         return [assumed_term(index, known, assumed) for index in indices]
 
     def _group(self, last: Any) -> Group | None:

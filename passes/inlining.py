@@ -34,6 +34,7 @@ from numba_mlir.passes.values import (
     ancestor_in,
     defined_inside,
     display_name,
+    loop_indices,
     operations,
     strip_casts,
 )
@@ -135,8 +136,7 @@ def _order(load: Any, block: Any) -> list[int] | None:
         op = op.parent
         if op.name not in _LOOPS:
             return None
-        inner = op.regions[0].blocks[0]
-        ivs = [*list(inner.arguments)[: 1 if op.name == "scf.for" else None], *ivs]
+        ivs = [*loop_indices(op), *ivs]
     found: list[int] = []
     for index in map(strip_casts, list(load.operands)[1:]):
         if index not in ivs and defined_inside(index, op):

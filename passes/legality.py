@@ -35,6 +35,7 @@ from numba_mlir.passes.values import (
     defined_inside,
     describe,
     display_name,
+    loop_indices,
     nested,
     owner,
     strip_casts,
@@ -88,12 +89,11 @@ class Loop:
     @functools.cached_property
     def full_rank(self) -> int:
         """How many indices the operation has."""
-        arguments = self.op.regions[0].blocks[0].arguments
-        return 1 if self.op.name == "scf.for" else len(arguments)
+        return len(loop_indices(self.op))
 
     @functools.cached_property
     def ivs(self) -> list[Any]:
-        return list(self.op.regions[0].blocks[0].arguments)[: self.rank]
+        return loop_indices(self.op)[: self.rank]
 
     @functools.cached_property
     def rank(self) -> int:

@@ -22,7 +22,15 @@ from typing import Any
 
 from numba_mlir.passes.effects import is_pure_name, may_trap
 from numba_mlir.passes.provenance import Provenance, Root
-from numba_mlir.passes.values import at_line, constant_int, describe, nested, operations, owner
+from numba_mlir.passes.values import (
+    ACCESSES,
+    at_line,
+    constant_int,
+    describe,
+    nested,
+    operations,
+    owner,
+)
 from numba_mlir.passes.views import whole_base
 
 _LOOPS = frozenset({"scf.for", "scf.parallel"})
@@ -130,7 +138,7 @@ class _Reader:
             for region in op.regions:
                 for block in region.blocks:
                     self.inside |= set(block.arguments)
-            position = {"memref.load": 0, "memref.store": 1}.get(op.name)
+            position = ACCESSES.get(op.name)
             if position is not None:
                 root = self.provenance.root(op.operands[position])
                 self.accesses[root] = self.accesses.get(root, 0) + 1

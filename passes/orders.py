@@ -11,6 +11,7 @@ from typing import Any
 
 from numba_mlir.passes.legality import Loop
 from numba_mlir.passes.strides import Reference, step
+from numba_mlir.passes.values import loop_indices
 
 _LOOPS = frozenset({"scf.for", "scf.parallel"})
 
@@ -38,9 +39,7 @@ def _inner_references(loop: Loop) -> Iterator[tuple[Reference, Any]]:
         while around != loop.op and around.name not in _LOOPS:
             around = around.parent.operation
         if around != loop.op:
-            iv = list(around.regions[0].blocks[0].arguments)[
-                : 1 if around.name == "scf.for" else None
-            ][-1]
+            iv = loop_indices(around)[-1]
             yield Reference(access.memref, access.indices, access.write), iv
 
 

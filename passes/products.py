@@ -27,7 +27,7 @@ from numba_mlir.passes.effects import Effects, summarise
 from numba_mlir.passes.keys import Equalities, dimension
 from numba_mlir.passes.provenance import Provenance, Root
 from numba_mlir.passes.shapes import untested
-from numba_mlir.passes.values import nested, operations, owner
+from numba_mlir.passes.values import ACCESSES, nested, operations, owner
 from numba_mlir.passes.views import view_base
 
 PRODUCT = "numba.product"
@@ -164,7 +164,7 @@ def row_loops(block: Any) -> list[Sweep]:
             iv = op.regions[0].blocks[0].arguments[0]
             seen: dict[Any, None] = {}
             for inner in nested(op):
-                first = {"memref.load": 0, "memref.store": 1}.get(inner.name)
+                first = ACCESSES.get(inner.name)
                 if first is None or inner.operands[first].type.rank != 2:
                     continue
                 row, column = map(untested, list(inner.operands)[first + 1 :])

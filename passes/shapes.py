@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, TypeVar
 
-from numba_mlir.passes.values import constant_int, owner, strip_casts
+from numba_mlir.passes.values import constant_int, loop_indices, owner, strip_casts
 
 BROADCAST = "numba.broadcast"
 BROADCAST_INTO = "numba.broadcast_into"
@@ -97,7 +97,7 @@ def tests(loop: Any) -> list[tuple[Any, Any]]:
 
     Only for indices i that count from 0.
     """
-    ivs = list(loop.regions[0].blocks[0].arguments)[: 1 if loop.name == "scf.for" else None]
+    ivs = loop_indices(loop)
     operands, rank = list(loop.operands), len(ivs)
     found: list[tuple[Any, Any]] = []
     for iv, lower, upper in zip(ivs, operands, operands[rank:], strict=False):

@@ -32,6 +32,7 @@ from numba_mlir.passes.legality import Loop
 from numba_mlir.passes.products import Block, Sweep, row_loops
 from numba_mlir.passes.sums import is_free_sum
 from numba_mlir.passes.values import (
+    ACCESSES,
     constant_int,
     defined_inside,
     definition,
@@ -314,7 +315,7 @@ class _Split:
         """Let the body add to row ``number`` of the parts instead of to the sums."""
         rows = dict(zip(self._sums, parts, strict=True))
         for op in list(nested(self._loop)):
-            first = {"memref.load": 0, "memref.store": 1}.get(op.name)
+            first = ACCESSES.get(op.name)
             if first is None or op.operands[first] not in rows:
                 continue
             *before, array, column = list(op.operands)

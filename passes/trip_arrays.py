@@ -22,18 +22,18 @@ from numba_mlir import mlir
 from numba_mlir.passes.keys import Equalities
 from numba_mlir.passes.shapes import tested_size
 from numba_mlir.passes.values import (
+    ACCESSES,
     constant_int,
     defined_inside,
     definition,
     display_name,
     is_memref,
+    loop_indices,
     nested,
     operations,
     owner,
     strip_casts,
 )
-
-_ACCESSES = {"memref.load": 0, "memref.store": 1}
 
 
 def obstacle(loop: Any, number: int) -> str | None:
@@ -109,7 +109,7 @@ def _accesses(array: Any) -> tuple[list[Any] | None, list[Any] | None]:
         op = use.owner.operation
         if op.name in ("memref.dim", "scf.yield"):
             continue
-        if use.operand_number != _ACCESSES.get(op.name):
+        if use.operand_number != ACCESSES.get(op.name):
             return None, None
         (loads if op.name == "memref.load" else stores).append(op)
     return loads, stores
@@ -143,14 +143,9 @@ def _same_element(read: Any, write: Any, loops: list[Any]) -> bool:
         return False
     found = [strip_casts(i) for i in indices]
     return all(
-        op.name in ("scf.for", "scf.parallel") and all(iv in found for iv in _ivs(op))
+        op.name in ("scf.for", "scf.parallel") and all(iv in found for iv in loop_indices(op))
         for op in loops
     )
-
-
-def _ivs(loop: Any) -> list[Any]:
-    arguments = list(loop.regions[0].blocks[0].arguments)
-    return arguments[:1] if loop.name == "scf.for" else arguments
 
 
 def sizes(array: Any) -> list[Any]:

@@ -37,6 +37,7 @@ from numba_mlir.passes.trip_arrays import (
     without,
 )
 from numba_mlir.passes.values import (
+    ACCESSES,
     at_line,
     constant_bool,
     constant_int,
@@ -48,9 +49,13 @@ from numba_mlir.passes.values import (
     operations,
     owner,
 )
-from numba_mlir.passes.views import axes_of_view, use_bases, view_base
+from numba_mlir.passes.views import (
+    access_instead,
+    axes_of_view,
+    use_bases,
+    view_base,
+)
 
-_ACCESSES = {"memref.load": 0, "memref.store": 1}
 _CONTROL = frozenset({"scf.for", "scf.if", "scf.yield"})
 
 
@@ -190,7 +195,7 @@ def _known(condition: Any) -> bool | None:
 def _use_arrays(loop: Any) -> None:
     """Let accesses to whole rows and columns, and their sizes, use the arrays themselves."""
     for op in list(nested(loop)):
-        position = 0 if op.name == "memref.dim" else _ACCESSES.get(op.name)
+        position = 0 if op.name == "memref.dim" else ACCESSES.get(op.name)
         if position is None:
             continue
         while (axes := axes_of_view(op.operands[position])) is not None:
@@ -209,20 +214,13 @@ def _use_arrays(loop: Any) -> None:
 
 def _rebased(op: Any, position: int, base: Any, axes: list[Any]) -> Any:
     """An access to ``base`` instead of the view of it, which replaces ``op``."""
-    ir = mlir.ir
-    operands = list(op.operands)
-    inside = iter(operands[position + 1 :])
-    with ir.InsertionPoint(op), op.location:
+    inside = iter(list(op.operands)[position + 1 :])
+    with mlir.ir.InsertionPoint(op), op.location:
         indices = [
             next(inside) if index is None else _subscript(base, axis, index)
             for axis, index in enumerate(axes)
         ]
-        kinds = [result.type for result in op.results]
-        new = ir.Operation.create(op.name, kinds, [*operands[:position], base, *indices])
-    for old, result in zip(op.results, new.results, strict=True):
-        old.replace_all_uses_with(result)
-    op.erase()
-    return new
+    return access_instead(op, base, indices)
 
 
 def _subscript(array: Any, axis: int, value: Any) -> Any:
@@ -271,7 +269,7 @@ def _is_temporary(op: Any) -> bool:
     users = [use.owner.operation for use in op.result.uses]
     return all(
         user.name == "memref.dim"
-        or use.operand_number == _ACCESSES.get(user.name)
+        or use.operand_number == ACCESSES.get(user.name)
         or (user.name.startswith("numba.expr") and "metadata" in user.attributes)
         for use, user in zip(op.result.uses, users, strict=True)
     )

@@ -8,6 +8,8 @@ from typing import Any
 from numba_mlir import mlir
 from numba_mlir.passes.base import location_name, source_position
 
+#: accesses to elements, and which of their operands is the array; the indices follow it
+ACCESSES = {"memref.load": 0, "memref.store": 1}
 _LOOPS = frozenset({"scf.for", "scf.while", "scf.parallel"})
 
 
@@ -28,6 +30,12 @@ def nested(op: Any) -> Iterator[Any]:
 def has_inner_loop(op: Any) -> bool:
     """Whether there is a loop inside ``op``."""
     return any(child.name in _LOOPS for child in nested(op))
+
+
+def loop_indices(loop: Any) -> list[Any]:
+    """The indices of an ``scf.parallel`` or ``scf.for``; not what the latter carries."""
+    arguments = list(loop.regions[0].blocks[0].arguments)
+    return arguments[:1] if loop.name == "scf.for" else arguments
 
 
 def owner(value: Any) -> Any | None:

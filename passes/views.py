@@ -7,9 +7,11 @@ indexes its base with nothing but ``:`` and ``...`` and has its base's type.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from numba_mlir.passes.values import is_ref, nested, owner
+from numba_mlir import mlir
+from numba_mlir.passes.values import ACCESSES, is_ref, nested, owner
 
 #: a view, with where its elements are in its base (`windows`)
 WINDOW = "numba.window"
@@ -49,11 +51,23 @@ def whole_base(value: Any) -> Any:
 def use_bases(loop: Any) -> None:
     """Let all accesses inside ``loop`` use arrays themselves instead of whole views."""
     for op in nested(loop):
-        position = {"memref.load": 0, "memref.store": 1, "memref.dim": 0}.get(op.name)
+        position = 0 if op.name == "memref.dim" else ACCESSES.get(op.name)
         if position is not None:
             base = whole_base(op.operands[position])
             if base != op.operands[position]:
                 op.operands[position] = base
+
+
+def access_instead(op: Any, array: Any, indices: Sequence[Any]) -> Any:
+    """The access ``op`` at ``indices`` of another array; replaces it."""
+    operands = list(op.operands)[: ACCESSES[op.name]]
+    kinds = [result.type for result in op.results]
+    with mlir.ir.InsertionPoint(op), op.location:
+        new = mlir.ir.Operation.create(op.name, kinds, [*operands, array, *indices])
+    for old, result in zip(op.results, new.results, strict=True):
+        old.replace_all_uses_with(result)
+    op.erase()
+    return new
 
 
 def axes_of_view(value: Any) -> list[Any | None] | None:

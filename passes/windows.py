@@ -16,17 +16,15 @@ from typing import Any
 
 from numba_mlir import mlir
 from numba_mlir.passes.building import index
-from numba_mlir.passes.values import constant_int, nested, owner
-from numba_mlir.passes.views import WINDOW, view_base
-
-_POSITION = {"memref.load": 0, "memref.store": 1}
+from numba_mlir.passes.values import ACCESSES, constant_int, nested, owner
+from numba_mlir.passes.views import WINDOW, access_instead, view_base
 
 
 def look_through_windows(function: Any) -> None:
     """Let all accesses in ``function`` use bases, and remove ``numba.window``."""
     for op in list(nested(function)):
-        if op.name in _POSITION:
-            while (view := owner(op.operands[_POSITION[op.name]])) is not None:
+        if op.name in ACCESSES:
+            while (view := owner(op.operands[ACCESSES[op.name]])) is not None:
                 if view.name != WINDOW and "window" not in view.attributes:
                     break
                 op = _through(op, view)
@@ -38,18 +36,10 @@ def look_through_windows(function: Any) -> None:
 
 def _through(op: Any, view: Any) -> Any:
     """The access ``op`` by the base of ``view``; replaces it."""
-    ir = mlir.ir
-    first = _POSITION[op.name]
-    operands = list(op.operands)
-    inside = operands[first + 1 :]
-    with ir.InsertionPoint(op), op.location:
+    inside = list(op.operands)[ACCESSES[op.name] + 1 :]
+    with mlir.ir.InsertionPoint(op), op.location:
         base, indices = _parts(view, inside) if view.name == WINDOW else _constant(view, inside)
-        results = [result.type for result in op.results]
-        new = ir.Operation.create(op.name, results, [*operands[:first], base, *indices])
-    for old, result in zip(op.results, new.results, strict=True):
-        old.replace_all_uses_with(result)
-    op.erase()
-    return new
+    return access_instead(op, base, indices)
 
 
 def _constant(view: Any, inside: Sequence[Any]) -> tuple[Any, list[Any]]:
