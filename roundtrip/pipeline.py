@@ -187,10 +187,9 @@ def _type_reductions(pm: PassManager) -> None:
     """Types of ours for NumPy's reductions, whose loops the array stage makes."""
     from numba_mlir.roundtrip.reduction_passes import TakeReductions, TypeReductions
 
-    order = [one for one, _ in pm.passes]
     # In front of type inference, where Numba would refuse most of them, and behind
     # everything that brings constants to where they are used.
-    pm.add_pass_after(TakeReductions, order[order.index(NopythonTypeInference) - 1])
+    _add_in_front(pm, TakeReductions, NopythonTypeInference)
     # At once behind it: the passes that follow look for Numba's own calls.
     pm.add_pass_after(TypeReductions, NopythonTypeInference)
 
@@ -205,13 +204,11 @@ def before_parfors(pm: PassManager, selection: Selection) -> None:
 
     if _has(pm, PreParforPass):
         # In front of that pass, which replaces the calls by what does not compile.
-        order = [found for found, _ in pm.passes]
-        pm.add_pass_after(ComplexExtrema, order[order.index(PreParforPass) - 1])
+        _add_in_front(pm, ComplexExtrema, PreParforPass)
     # At once in front of ParforPass, which removes dead code and looks for copies of a loop's
     # index: round trips before that read the statements as the user wrote them.
     for one in (UnitSteps, NumberIndices, MarkEscaping):
-        order = [found for found, _ in pm.passes]
-        pm.add_pass_after(one, order[order.index(ParforPass) - 1])
+        _add_in_front(pm, one, ParforPass)
 
 
 def plan(pm: PassManager, selection: Selection) -> list[Step]:
@@ -292,6 +289,12 @@ def _sequential(pm: PassManager, selection: Selection) -> list[Step]:
         places = (NopythonRewrites, InlineOverloads)
         steps += [Step((_identity(value),), place) for place in places if _has(pm, place)][:1]
     return steps
+
+
+def _add_in_front(pm: PassManager, made: type, of: type) -> None:
+    """Add a pass at once in front of another, which is not the first one."""
+    order = [one for one, _ in pm.passes]
+    pm.add_pass_after(made, order[order.index(of) - 1])
 
 
 def _has(pm: PassManager, wanted: type) -> bool:
