@@ -20,7 +20,7 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
-from device_arrays import LIBRARIES, Library, library
+from device_arrays import LIBRARIES, PACKAGES, Library, requested
 from numba import prange
 
 import numba_mlir
@@ -28,21 +28,14 @@ from numba_mlir.errors import MixedDevicesError, UnsupportedConstruct
 from numba_mlir.gpu.places import DeviceArray
 
 
-@pytest.fixture(scope="module", params=[name for name in LIBRARIES if "." not in name])
+@pytest.fixture(scope="module", params=PACKAGES)
 def lib(request: pytest.FixtureRequest) -> Library:
-    return _library(request)
+    return requested(request)
 
 
 @pytest.fixture(scope="module", params=LIBRARIES)
 def any_lib(request: pytest.FixtureRequest) -> Library:
-    return _library(request)
-
-
-def _library(request: pytest.FixtureRequest) -> Library:
-    found = library(request.param)
-    if isinstance(found, str):
-        pytest.skip(found)
-    return found
+    return requested(request)
 
 
 def _check(lib: Library, function: Callable[..., Any], *args: Any, rtol: float = 1e-6) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from device_arrays import LIBRARIES, Library, library
+from device_arrays import PACKAGES, Library, requested
 
 import numba_mlir
 from numba_mlir.errors import InvalidFlagError, UnknownFlagError, UnsupportedConstruct
@@ -17,12 +17,9 @@ from numba_mlir.roundtrip.flags import select
 from numba_mlir.roundtrip.pipeline import STAGES
 
 
-@pytest.fixture(scope="module", params=[name for name in LIBRARIES if "." not in name])
+@pytest.fixture(scope="module", params=PACKAGES)
 def lib(request: pytest.FixtureRequest) -> Library:
-    found = library(request.param)
-    if isinstance(found, str):
-        pytest.skip(found)
-    return found
+    return requested(request)
 
 
 @pytest.fixture(params=["converts", "has none"])

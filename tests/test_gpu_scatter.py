@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from device_arrays import LIBRARIES, Library, library
+from device_arrays import PACKAGES, Library, requested
 from ir_check import filecheck, messages, parse
 from numba import prange
 
@@ -19,12 +19,9 @@ from numba_mlir.passes.gpu_outline import GpuOutline
 from numba_mlir.roundtrip.llvm_text import readable
 
 
-@pytest.fixture(scope="module", params=[name for name in LIBRARIES if "." not in name])
+@pytest.fixture(scope="module", params=PACKAGES)
 def lib(request: pytest.FixtureRequest) -> Library:
-    found = library(request.param)
-    if isinstance(found, str):
-        pytest.skip(found)
-    return found
+    return requested(request)
 
 
 def histogram(index: Any, counts: Any) -> None:

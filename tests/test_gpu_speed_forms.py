@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from device_arrays import library
+from device_arrays import requested
 from ir_check import filecheck, messages, parse
 
 import numba_mlir
@@ -194,10 +194,7 @@ def test_the_assembler_takes_them_without_spilling(name: str, tmp_path: Path) ->
 # -- results -----------------------------------------------------------------------------
 @pytest.fixture(scope="module", params=["dpnp", "cupy"])
 def lib(request: pytest.FixtureRequest) -> Any:
-    found = library(request.param)
-    if isinstance(found, str):
-        pytest.skip(found)
-    return found
+    return requested(request)
 
 
 def _softmax(x: Any) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def _torch() -> Library:
 
 _MAKERS = {"dpnp": _dpnp, "dpnp.tensor": _tensor, "cupy": _cupy, "torch": _torch}
 LIBRARIES = tuple(_MAKERS)
+#: one form of arrays for each package
+PACKAGES = tuple(name for name in LIBRARIES if "." not in name)
 
 
 def library(name: str) -> Library | str:
@@ -78,3 +81,11 @@ def library(name: str) -> Library | str:
         return _MAKERS[name]()
     except Exception as exc:
         return f"{name} has no device here: {exc}"
+
+
+def requested(request: pytest.FixtureRequest) -> Library:
+    """The library of a fixture's parameter; the test is skipped where there is none."""
+    found = library(request.param)
+    if isinstance(found, str):
+        pytest.skip(found)
+    return found
