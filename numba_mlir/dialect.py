@@ -99,9 +99,10 @@ def _declare(dialect: Any, name: str, fields: dict[str, Any], pure: bool) -> Non
 def load() -> None:
     """Load the dialect into the current context."""
     _dialect().load()
-    # the bindings look for a module of an operation's dialect each time they meet one
-    name = f"{mlir.package()}.dialects.{STMT.split('.')[0]}"
-    sys.modules.setdefault(name, types.ModuleType(name, "a dialect without classes"))
+    # The bindings look for a module of an operation's dialect each time they meet one.
+    for dialect in (NAME, STMT.split(".")[0]):
+        name = f"{mlir.package()}.dialects.{dialect}"
+        sys.modules.setdefault(name, types.ModuleType(name, "a dialect without classes"))
 
 
 def ref(key: str) -> Any:
