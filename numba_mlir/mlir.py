@@ -103,7 +103,7 @@ def context() -> Any:
         return held[1]
     if held is not None:
         # a parent's context: its threads and locks are not ours; never freed here
-        _FORKED.append(held[1])
+        _FORKED.append((held[1], _local.managers))
     from numba_mlir import dialect
 
     made = _module("ir").Context()
@@ -111,6 +111,7 @@ def context() -> Any:
     with made, _module("ir").Location.unknown(made):
         dialect.load()
     _local.context = (owner, made)
+    _local.managers = {}
     return made
 
 
@@ -122,5 +123,18 @@ def run_pipeline(op: Any, pipeline: str) -> None:
 
     Raises MLIRError of the bindings, with its diagnostics, when a pass fails.
     """
-    with op.context:
-        _module("passmanager").PassManager.parse(pipeline).run(op)
+    _manager(op.context, pipeline).run(op)
+
+
+def _manager(context: Any, pipeline: str) -> Any:
+    """The pass manager of a pipeline; for this thread's context it is kept.
+
+    One that is made again collects and sorts the rewrite patterns of all dialects, which
+    takes longer than to apply them to a function of usual size.
+    """
+    held = getattr(_local, "context", None)
+    managers = _local.managers if held == (os.getpid(), context) else {}
+    if pipeline not in managers:
+        with context:
+            managers[pipeline] = _module("passmanager").PassManager.parse(pipeline)
+    return managers[pipeline]
