@@ -26,7 +26,7 @@ from numba_mlir.passes.building import allocate, for_loop, index
 from numba_mlir.passes.columns import interchange
 from numba_mlir.passes.machine import this_machine
 from numba_mlir.passes.sums import is_free_sum
-from numba_mlir.passes.values import nested, operations
+from numba_mlir.passes.values import constant_int, nested, operations, owner
 
 #: elements of one block of a sum
 BLOCK = 512
@@ -64,7 +64,7 @@ class Reductions(MLIRPass):
             for op in reversed(loops):
                 _start_fresh(op)
             for op in reversed(loops):
-                if _sums(op):
+                if _sums(op) and not _is_block(op):
                     with op.location, mlir.ir.InsertionPoint(op):
                         _BlockedSums(op).run()
                     modified = True
@@ -204,6 +204,23 @@ def _sums(loop: Any) -> list[int]:
     *_, last = operations(loop.regions[0].blocks[0])
     pairs = zip(carried, last.operands, strict=True)
     return [number for number, pair in enumerate(pairs) if is_free_sum(*pair)]
+
+
+def _is_block(loop: Any) -> bool:
+    """Whether an ``scf.for`` ends `BLOCK` iterations behind its start or earlier.
+
+    That is how the blocks of this pass begin and end, which come back from Numba's IR.
+    """
+    low, high, step = list(loop.operands)[:3]
+    minimum = owner(high)
+    if minimum is None or minimum.name != "arith.minsi" or constant_int(step) != 1:
+        return False
+    ends = [op for value in minimum.operands if (op := owner(value)) is not None]
+    for end in ends:
+        width = constant_int(end.operands[1]) if end.name == "arith.addi" else None
+        if width is not None and width <= BLOCK and end.operands[0] == low:
+            return True
+    return False
 
 
 def _start_fresh(loop: Any) -> None:
