@@ -69,6 +69,17 @@ class Code:
         return module
 
 
+def add(module: llvm.ModuleRef, library: Any) -> None:
+    """Make ``module`` part of one of Numba's code libraries.
+
+    As ``library.add_llvm_module`` does, but without its passes over each function: what the
+    library runs on all of its code begins with the same ones.
+    """
+    module.verify()
+    module.data_layout = library.codegen._data_layout
+    library._final_module.link_in(module)
+
+
 def compile_body(module: Any, ways: Ways, name: str, loc: Any, options: Options) -> Code:
     """LLVM IR text of a module in the interchange form that has a function ``body``.
 

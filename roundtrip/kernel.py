@@ -16,7 +16,7 @@ from numba_mlir.converters import bare
 from numba_mlir.passes.cost import iteration_cost
 from numba_mlir.passes.values import nested
 from numba_mlir.roundtrip import launch
-from numba_mlir.roundtrip.code import Code, Options, compile_body, raise_error
+from numba_mlir.roundtrip.code import Code, Options, add, compile_body, raise_error
 from numba_mlir.roundtrip.kernel_import import Kernel
 
 
@@ -61,8 +61,7 @@ class CompiledKernel:
             module.get_function(f"{plan.name}.{name}").linkage = "internal"
         # a function of its own in profiles, whose arguments keep what is known about them
         module.get_function(f"{plan.name}.body").add_function_attribute("noinline")
-        module.verify()
-        library.add_llvm_module(module)
+        add(module, library)
 
     def _call(self, plan: launch.Plan, lowerer: Any, parfor: Any) -> None:
         context, builder = lowerer.context, lowerer.builder

@@ -18,7 +18,7 @@ from numba.core.typing import Signature
 from numba.extending import lower_builtin
 
 from numba_mlir.converters import bare
-from numba_mlir.roundtrip.code import Code, raise_error
+from numba_mlir.roundtrip.code import Code, add, raise_error
 from numba_mlir.roundtrip.outline import WAY, Function, Region, is_argument
 from numba_mlir.roundtrip.region_import import FIRST_LEAVE, number_types
 
@@ -79,8 +79,7 @@ class CompiledPiece:
         if not self.inline:
             # a function of its own in profiles, whose arguments keep what is known about them
             module.get_function(f"{self.code.name}.body").add_function_attribute("noinline")
-        module.verify()
-        library.add_llvm_module(module)
+        add(module, library)
 
 
 def _result(parts: list[llvm.Type]) -> llvm.Type:

@@ -9,11 +9,12 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+from ir_check import parse
 from numba import prange
 
 from numba_mlir import mlir, njit
+from numba_mlir.passes.reductions import Reductions
 
-VECTOR = numba.float64[::1]
 MATRIX = numba.float64[:, ::1]
 
 
@@ -47,3 +48,51 @@ def test_no_dialect_is_looked_for_on_disk(function: Any, monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "meta_path", [lookups, *sys.meta_path])
     njit(parallel=True, fastmath=True)(function).compile((MATRIX, MATRIX))
     assert [name for name in lookups.names if name.startswith(mlir.package())] == []
+
+
+SUM = """
+func.func @f(%a: memref<?xf64>, %n: index) -> f64 {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %zero = arith.constant -0.0 : f64
+  %s = scf.for %i = %c0 to %n step %c1 iter_args(%t = %zero) -> (f64) {
+    %x = memref.load %a[%i] : memref<?xf64>
+    %u = arith.addf %t, %x fastmath<reassoc> : f64
+    scf.yield %u : f64
+  }
+  return %s : f64
+}
+"""
+
+
+def test_blocks_of_sums_are_not_cut_again() -> None:
+    module = parse(SUM)
+    assert Reductions(parallel=False).run(module).modified
+    once = str(module)
+    assert once.count("scf.for") == 2
+    assert not Reductions(parallel=False).run(module).modified
+    assert str(module) == once
+
+
+def test_longer_blocks_are_cut() -> None:
+    module = parse(SUM)
+    Reductions(parallel=False).run(module)
+    longer = parse(str(module).replace("512", "1024"))
+    assert Reductions(parallel=False).run(longer).modified
+    assert str(longer).count("scf.for") == 3
+
+
+def test_pass_managers_are_made_once() -> None:
+    runs = [parse(SUM) for _ in range(2)]
+    kept = []
+    for module in runs:
+        mlir.run_pipeline(module.operation, "builtin.module(canonicalize,cse)")
+        kept.append(mlir._local.managers["builtin.module(canonicalize,cse)"])
+    assert kept[0] is kept[1]
+
+
+def test_a_module_of_another_context_has_a_pass_manager_of_its_own() -> None:
+    other = mlir.ir.Context()
+    module = mlir.ir.Module.parse("func.func @f() { return }", other)
+    mlir.run_pipeline(module.operation, "builtin.module(canonicalize,cse)")
+    assert module.operation.verify()
