@@ -36,6 +36,18 @@ def shape(frame: Frame, array: Slot) -> tuple[Slot, ...]:
     return tuple(size_slot(frame, array, axis) for axis in range(array.type.ndim))
 
 
+def size(frame: Frame, array: Slot) -> Slot:
+    """The number of elements; an array of one dimension has as many as its axis is long."""
+    sizes = shape(frame, array)
+    if len(sizes) == 1:
+        return sizes[0]
+    native = scalars.to_mlir(types.intp)
+    product = frame.constant(1, native)
+    for one in sizes:
+        product = build.value("arith.muli", (product, one.value), native)
+    return Slot(types.intp, product)
+
+
 def constant_size(size: Any) -> int | None:
     """The number that an index value is, where it is a constant."""
     op = _definition(size)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numba.core import ir, types
 from numba.core.typing.builtins import IndexValueType
 from numba.parfors.parfor import Parfor
@@ -93,10 +94,12 @@ def _const(frame: Frame, value: Any, wanted: Any) -> Slot | None:
 
 
 def _number(frame: Frame, python: Any, wanted: Any) -> Slot | None:
-    """A Python number as a constant, such as ``np.inf``; None for another object."""
-    if isinstance(wanted, types.Literal) or not isinstance(python, (bool, int, float, complex)):
+    """A number of Python's or NumPy's as a constant, such as ``np.inf``; None for other objects."""
+    if isinstance(wanted, types.Literal) or not isinstance(wanted, (types.Number, types.Boolean)):
         return None
-    if not isinstance(wanted, (types.Number, types.Boolean)):
+    if isinstance(python, (np.number, np.bool_)):
+        python = python.item()
+    if not isinstance(python, (bool, int, float, complex)):
         return None
     return Slot(wanted, frame.constant(python, frame.mlir_type(wanted)), python)
 
@@ -238,6 +241,11 @@ def tuple_member(env: Env, expr: Any) -> Slot | None:
     return slot.elements[index]
 
 
+def _getattr(frame: Frame, env: Env, expr: Any, _: Any) -> Slot | None:
+    array = env.get(expr.value.name)
+    return arrays.size(frame, array) if expr.attr == "size" and arrays.is_native(array) else None
+
+
 def _exhaust_iter(frame: Frame, env: Env, expr: Any, wanted: Any) -> Slot | None:
     slot = env.get(expr.value.name)
     return slot if slot is not None and slot.type == wanted and slot.elements else None
@@ -256,6 +264,7 @@ _EXPRESSIONS: dict[str, Rule] = {
     "inplace_binop": _binop,
     "unary": _unary,
     "static_getitem": _static_getitem,
+    "getattr": _getattr,
     "exhaust_iter": _exhaust_iter,
     "cast": _cast,
     "getitem": _getitem,
