@@ -22,9 +22,11 @@ def nested(op: Any) -> Iterator[Any]:
     """All operations inside ``op``'s regions, outer before inner, in textual order."""
     for region in op.regions:
         for block in region.blocks:
-            for child in block.operations:
-                yield child.operation
-                yield from nested(child.operation)
+            for view in block.operations:
+                child = view.operation
+                yield child
+                if len(child.regions):  # few have any, and a generator costs more than the test
+                    yield from nested(child)
 
 
 def has_inner_loop(op: Any) -> bool:
