@@ -15,7 +15,7 @@ from numba.core import cgutils, ir, types
 from numba_mlir.errors import UnsupportedConstruct
 from numba_mlir.passes import libm, to_llvm
 from numba_mlir.passes.lanes import Vectors
-from numba_mlir.passes.streams import COPY, FENCE
+from numba_mlir.passes.streams import COPY
 from numba_mlir.roundtrip import nontemporal, vectormath
 from numba_mlir.roundtrip.body_import import Ways
 from numba_mlir.roundtrip.llvm_text import readable
@@ -59,14 +59,20 @@ class Code:
             callback.emit(self.name, extra, context)
         if around is not None:
             around(extra)
-        helpers = [name for name in (COPY, FENCE) if f"@{name}(" in self.text]
-        if helpers:
+        if f"@{COPY}(" in self.text and not defines(library, COPY):
             nontemporal.emit(extra)
         module.link_in(llvm.parse_assembly(cgutils.normalize_ir_text(str(extra))))
-        called = [f"{self.name}.{callback.symbol}" for callback in self.ways.callbacks]
-        for name in (*called, *helpers):
-            module.get_function(name).linkage = "internal"
+        for callback in self.ways.callbacks:
+            module.get_function(f"{self.name}.{callback.symbol}").linkage = "internal"
         return module
+
+
+def defines(library: Any, name: str) -> bool:
+    """Whether one of Numba's code libraries has the code of a function already."""
+    try:
+        return not library._final_module.get_function(name).is_declaration
+    except NameError:
+        return False
 
 
 def add(module: llvm.ModuleRef, library: Any) -> None:
@@ -80,10 +86,13 @@ def add(module: llvm.ModuleRef, library: Any) -> None:
     library._final_module.link_in(module)
 
 
-def compile_body(module: Any, ways: Ways, name: str, loc: Any, options: Options) -> Code:
+def compile_body(
+    module: Any, ways: Ways, name: str, loc: Any, options: Options, around: str = ""
+) -> Code:
     """LLVM IR text of a module in the interchange form that has a function ``body``.
 
-    ``name`` begins the names of its functions.
+    ``name`` begins the names of its functions, and ``around`` says what will call them: where
+    all is the same, a library has them once.
     Raises UnsupportedConstruct where an operation has no form in LLVM.
     """
     with module.context:
@@ -99,7 +108,7 @@ def compile_body(module: Any, ways: Ways, name: str, loc: Any, options: Options)
     _check_readable(text, loc)
     # Code that calls back is not told by its text alone, and one library may link another's.
     unique = uuid.uuid4().hex if ways.callbacks else ""
-    digest = hashlib.sha256(f"{text}{unique}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"{text}{around}{unique}".encode()).hexdigest()[:16]
     return Code(text, f"mlir.{name}.{digest}", ways)
 
 

@@ -54,10 +54,10 @@ class CodegenPass(FunctionPass):
             record.refuse([NAME], refusal.msg, refusal.loc)
             return
         importer = KernelImporter(state)
-        for number, parfor in enumerate(parfors):
+        for parfor in parfors:
             loc = parfor.loc
             try:
-                parfor.lowerer = self._lowerer(state, importer, parfor, number, record)
+                parfor.lowerer = self._lowerer(state, importer, parfor, record)
             except UnsupportedConstruct as refusal:
                 if self._is_strict(state):
                     raise
@@ -66,7 +66,7 @@ class CodegenPass(FunctionPass):
                 remark = Remark("applied", NAME, "machine code by MLIR", loc.line, loc.filename)
             record.remarks.append(remark)
 
-    def _lowerer(self, state: Any, importer: Any, parfor: Any, number: int, record: Record) -> Any:
+    def _lowerer(self, state: Any, importer: Any, parfor: Any, record: Record) -> Any:
         from numba_mlir.roundtrip.code import Options
         from numba_mlir.roundtrip.kernel import compile_kernel
 
@@ -75,7 +75,7 @@ class CodegenPass(FunctionPass):
         record.keep_stage("kernel", kernel.module)
         name = re.sub(r"\W+", "_", state.func_id.func_name)
         options = Options(fastmath_of(state.flags), self.precise)
-        return compile_kernel(kernel, f"{name}.{number}", options)
+        return compile_kernel(kernel, name, options)
 
     def _is_strict(self, state: Any) -> bool:
         return self.strict or getattr(state.flags, "mlir_strict", None) is True

@@ -15,8 +15,8 @@ from numba.core import cgutils, ir, types
 from numba_mlir.converters import bare
 from numba_mlir.passes.cost import iteration_cost
 from numba_mlir.passes.values import nested
-from numba_mlir.roundtrip import launch
-from numba_mlir.roundtrip.code import Code, Options, add, compile_body, raise_error
+from numba_mlir.roundtrip import launch, threads
+from numba_mlir.roundtrip.code import Code, Options, add, compile_body, defines, raise_error
 from numba_mlir.roundtrip.kernel_import import Kernel
 
 
@@ -38,7 +38,8 @@ class CompiledKernel:
         for instruction in parfor.init_block.body:
             lowerer.lower_inst(instruction)
         plan = self._plan(lowerer.context)
-        self._link(plan, lowerer)
+        if not defines(lowerer.library, plan.name):
+            self._link(plan, lowerer)
         self._call(plan, lowerer, parfor)
 
     def _plan(self, context: Any) -> launch.Plan:
@@ -54,9 +55,13 @@ class CompiledKernel:
         _launch_threads()
         library, context = lowerer.library, lowerer.context
         functions = ("body", *[f"combine{number}" for number in range(len(self.reductions))])
-        module = self.code.link(
-            library, context, functions, lambda around: launch.emit(plan, around, context)
-        )
+
+        def around(module: llvm_ir.Module) -> None:
+            launch.emit(plan, module)
+            if not defines(library, threads.RUN):
+                threads.define(module, context)
+
+        module = self.code.link(library, context, functions, around)
         for name in (*functions, "worker"):
             module.get_function(f"{plan.name}.{name}").linkage = "internal"
         # a function of its own in profiles, whose arguments keep what is known about them
@@ -115,13 +120,10 @@ def compile_kernel(kernel: Kernel, name: str, options: Options) -> CompiledKerne
         # a loop without effects is gone by now
         loop = next((op for op in nested(module.operation) if _is_outer(op)), None)
         cost = iteration_cost(module.operation if loop is None else loop)
-    return CompiledKernel(
-        compile_body(module, kernel.ways, name, kernel.parfor.loc, options),
-        kernel.captured,
-        kernel.rank,
-        tuple((reduction.name, reduction.type) for reduction in kernel.reductions),
-        cost,
-    )
+    reductions = tuple((reduction.name, reduction.type) for reduction in kernel.reductions)
+    around = f"{kernel.rank} {cost} {[str(kind) for _, kind in reductions]}"
+    code = compile_body(module, kernel.ways, name, kernel.parfor.loc, options, around)
+    return CompiledKernel(code, kernel.captured, kernel.rank, reductions, cost)
 
 
 def _is_outer(op: Any) -> bool:

@@ -16,20 +16,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from llvmlite import ir as llvm
 from numba.core import cgutils
 
-WORD = llvm.IntType(64)
-BYTES = llvm.IntType(8).as_pointer()
+from numba_mlir.roundtrip import threads
+from numba_mlir.roundtrip.threads import BASE, BYTES, WORD, WORKER_TYPE, ceildiv
+
 STATUS = llvm.IntType(32)
 #: of all boxes, the first that failed: a lock, its number, status, description
 ERROR = llvm.LiteralStructType([WORD, WORD, STATUS, BYTES])
 #: most boxes of a loop with reductions, whose partial results are on the stack
 MOST_PARTIALS = 256
-#: Numba's layer moves the first argument by the number of the box; it may not be null
-_BASE = 16
 #: estimated nanoseconds of work below which starting threads does not pay
 BREAK_EVEN = 20_000
 #: estimated nanoseconds of work in one box of a reduction
@@ -80,20 +78,18 @@ class Plan:
         return llvm.LiteralStructType([*self.captured, *[WORD] * (3 * self.rank), *arrays, *error])
 
 
-WORKER_TYPE = llvm.FunctionType(
-    llvm.VoidType(), [BYTES.as_pointer(), WORD.as_pointer(), WORD.as_pointer(), BYTES]
-)
+def emit(plan: Plan, module: llvm.Module) -> None:
+    """Add the worker and the driver of ``plan`` to ``module``, where its body is declared.
 
-
-def emit(plan: Plan, module: llvm.Module, context: Any) -> None:
-    """Add the worker and the driver of ``plan`` to ``module``, where its body is declared."""
+    They call the functions of :mod:`.threads`.
+    """
     body = llvm.Function(module, plan.body_type, f"{plan.name}.body")
     worker = _Worker(plan, module, body).emit()
     combiners = [
         llvm.Function(module, llvm.FunctionType(kind, [kind, kind]), f"{plan.name}.combine{i}")
         for i, kind in enumerate(plan.partials)
     ]
-    _Driver(plan, module, worker, combiners, context).emit()
+    _Driver(plan, module, worker, combiners).emit()
 
 
 def _field(builder: llvm.IRBuilder, closure: llvm.Value, number: int) -> llvm.Value:
@@ -102,13 +98,6 @@ def _field(builder: llvm.IRBuilder, closure: llvm.Value, number: int) -> llvm.Va
 
 def _min(builder: llvm.IRBuilder, a: llvm.Value, b: llvm.Value) -> llvm.Value:
     return builder.select(builder.icmp_unsigned("<", a, b), a, b)
-
-
-def _ceildiv(builder: llvm.IRBuilder, a: llvm.Value, b: llvm.Value) -> llvm.Value:
-    """of unsigned numbers, without overflow; ``b`` is not zero."""
-    quotient, rest = builder.udiv(a, b), builder.urem(a, b)
-    more = builder.zext(builder.icmp_unsigned("!=", rest, WORD(0)), WORD)
-    return builder.add(quotient, more)
 
 
 class _Worker:
@@ -121,7 +110,7 @@ class _Worker:
         builder, plan = self._builder, self._plan
         args, dims, _, data = self._function.args
         base = builder.ptrtoint(builder.load(args), WORD)
-        first, count = builder.sub(base, WORD(_BASE)), builder.load(dims)
+        first, count = builder.sub(base, WORD(BASE)), builder.load(dims)
         closure = builder.bitcast(data, plan.closure_type.as_pointer())
         fields = [builder.load(_field(builder, closure, i))
                   for i in range(len(plan.closure_type.elements))]  # fmt: skip
@@ -189,10 +178,9 @@ class _Driver:
         module: llvm.Module,
         worker: llvm.Function,
         combiners: list[llvm.Function],
-        context: Any,
     ) -> None:
         self._plan, self._worker, self._combiners = plan, worker, combiners
-        self._context, self._module = context, module
+        self._module = module
         self._function = llvm.Function(module, plan.driver_type, plan.name)
         self._function.attributes.add("noinline")
         self._builder = llvm.IRBuilder(self._function.append_basic_block())
@@ -236,91 +224,35 @@ class _Driver:
         some = builder.icmp_signed("<", lower, upper)
         return builder.select(some, builder.sub(upper, lower), WORD(0))
 
-    def _external(self, name: str, kind: llvm.FunctionType) -> llvm.Function:
-        return cgutils.get_or_insert_function(self._module, kind, name)
-
-    def _threads(self) -> llvm.Value:
-        return self._builder.call(
-            self._external("get_num_threads", llvm.FunctionType(WORD, [])), []
-        )
-
     def _boxes(self, total: llvm.Value, lengths: list[llvm.Value]) -> list[llvm.Value]:
         """Into how many parts each index is cut."""
         builder = self._builder
-        wanted = self._by_sizes(total) if self._plan.partials else self._by_threads(total)
+        if self._plan.partials:
+            wanted = self._by_sizes(total)
+        else:
+            wanted = builder.call(threads.declared(self._module, threads.BOXES), [total])
         boxes = []
         for length in lengths:
             boxes.append(_min(builder, length, wanted))
-            wanted = _ceildiv(builder, wanted, boxes[-1])
+            wanted = ceildiv(builder, wanted, boxes[-1])
         return boxes
 
     def _by_sizes(self, total: llvm.Value) -> llvm.Value:
         """Boxes of about `_REDUCTION_GRAIN`; the product over the indices stays in bounds."""
         grain = max(1, int(_REDUCTION_GRAIN / self._plan.cost)) if self._plan.cost else 1
-        wanted = _ceildiv(self._builder, total, WORD(grain))
+        wanted = ceildiv(self._builder, total, WORD(grain))
         most = MOST_PARTIALS >> (self._plan.rank - 1)
         return _min(self._builder, wanted, WORD(max(most, 1)))
-
-    def _by_threads(self, total: llvm.Value) -> llvm.Value:
-        """One box a thread, or more where `numba.set_parallel_chunksize` asks for it."""
-        builder, threads = self._builder, self._threads()
-        get = self._external("get_parallel_chunksize", llvm.FunctionType(WORD, []))
-        chunk = builder.call(get, [])
-        given = builder.icmp_unsigned("!=", chunk, WORD(0))
-        parts = _ceildiv(builder, total, builder.select(given, chunk, total))
-        more = builder.icmp_unsigned(">", parts, threads)
-        return builder.select(more, parts, threads)
 
     def _run(self, total: llvm.Value, count: llvm.Value, closure: Sequence[llvm.Value]) -> None:
         builder, plan = self._builder, self._plan
         data = cgutils.alloca_once(builder, plan.closure_type)
         for number, value in enumerate(closure):
             builder.store(value, _field(builder, data, number))
-        args = cgutils.alloca_once(builder, BYTES)
-        builder.store(builder.inttoptr(WORD(_BASE), BYTES), args)
-        dims, steps = (cgutils.alloca_once(builder, WORD) for _ in range(2))
-        builder.store(count, dims)
-        builder.store(WORD(1), steps)
-        call = [args, dims, steps, builder.bitcast(data, BYTES)]
-        if not plan.cost:
-            self._share(call)
-            return
-        small = builder.icmp_unsigned("<", total, WORD(int(BREAK_EVEN / plan.cost)))
-        with builder.if_else(small) as (then, otherwise):
-            with then:
-                builder.call(self._worker, call)
-            with otherwise:
-                self._share(call)
-
-    def _share(self, call: list[llvm.Value]) -> None:
-        """Let the threads run the boxes, without the GIL as Numba does."""
-        builder = self._builder
-        python = self._context.get_python_api(builder)
-        state = python.gil_ensure()
-        thread = python.save_thread()
-        kind = llvm.FunctionType(llvm.VoidType(), [BYTES] * 5 + [WORD] * 3)
-        parallel_for = self._external("numba_parallel_for", kind)
-        pointers = [builder.bitcast(value, BYTES) for value in (self._worker, *call)]
-        threads = self._threads()
-        alone = builder.icmp_unsigned("==", threads, WORD(1))
-        with builder.if_else(alone) as (then, otherwise):
-            with then:
-                builder.call(self._worker, call)
-            with otherwise:
-                reset = self._chunksize(WORD(0))
-                builder.call(parallel_for, [*pointers, WORD(0), WORD(1), threads])
-                self._chunksize(reset)
-        python.restore_thread(thread)
-        python.gil_release(state)
-
-    def _chunksize(self, value: llvm.Value) -> llvm.Value:
-        """Set Numba's chunk size, which parallel regions inside do not inherit."""
-        builder = self._builder
-        get = self._external("get_parallel_chunksize", llvm.FunctionType(WORD, []))
-        put = self._external("set_parallel_chunksize", llvm.FunctionType(llvm.VoidType(), [WORD]))
-        before = builder.call(get, [])
-        builder.call(put, [value])
-        return before
+        least = int(BREAK_EVEN / plan.cost) if plan.cost else 0
+        small = builder.icmp_unsigned("<", total, WORD(least))
+        run = threads.declared(self._module, threads.RUN)
+        builder.call(run, [self._worker, builder.bitcast(data, BYTES), count, small])
 
     def _combine(
         self, count: llvm.Value, partials: list[llvm.Value], results: list[llvm.Value]

@@ -26,9 +26,13 @@ def least() -> int:
 
 
 def emit(module: ir.Module) -> None:
-    """Add `COPY` and `FENCE` to ``module``; addresses and sizes are multiples of 4 bytes."""
+    """Add `COPY` and `FENCE` to ``module``; addresses and sizes are multiples of 4 bytes.
+
+    All kernels of a library share them.
+    """
     kind = ir.FunctionType(ir.VoidType(), [_BYTES, _BYTES, _WORD])
     copy = ir.Function(module, kind, COPY)
+    copy.linkage = "linkonce_odr"
     copy.attributes.add("noinline")
     builder = ir.IRBuilder(copy.append_basic_block())
     target, source, size = copy.args
@@ -41,6 +45,7 @@ def emit(module: ir.Module) -> None:
     _copy(builder, target, source, (end, size), _INT)
     builder.ret_void()
     fence = ir.Function(module, ir.FunctionType(ir.VoidType(), []), FENCE)
+    fence.linkage = "linkonce_odr"
     builder = ir.IRBuilder(fence.append_basic_block())
     nothing = ir.FunctionType(ir.VoidType(), [])
     sfence = cgutils.get_or_insert_function(module, nothing, "llvm.x86.sse.sfence")

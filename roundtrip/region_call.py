@@ -18,7 +18,7 @@ from numba.core.typing import Signature
 from numba.extending import lower_builtin
 
 from numba_mlir.converters import bare
-from numba_mlir.roundtrip.code import Code, add, raise_error
+from numba_mlir.roundtrip.code import Code, add, defines, raise_error
 from numba_mlir.roundtrip.outline import WAY, Function, Region, is_argument
 from numba_mlir.roundtrip.region_import import FIRST_LEAVE, number_types
 
@@ -75,6 +75,8 @@ class CompiledPiece:
 
     def _link(self, context: Any) -> None:
         library = context.active_code_library
+        if defines(library, f"{self.code.name}.body"):
+            return
         module = self.code.link(library, context, ("body",))
         if not self.inline:
             # a function of its own in profiles, whose arguments keep what is known about them

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,9 @@ from ir_check import parse
 from numba import prange
 
 from numba_mlir import mlir, njit
+from numba_mlir.passes import streams
 from numba_mlir.passes.reductions import Reductions
+from numba_mlir.roundtrip import nontemporal, threads
 
 MATRIX = numba.float64[:, ::1]
 
@@ -96,3 +99,58 @@ def test_a_module_of_another_context_has_a_pass_manager_of_its_own() -> None:
     module = mlir.ir.Module.parse("func.func @f() { return }", other)
     mlir.run_pipeline(module.operation, "builtin.module(canonicalize,cse)")
     assert module.operation.verify()
+
+
+def four_loops(a, b):
+    for i in prange(a.shape[0]):
+        a[i] += b[i]
+    print()
+    for i in prange(a.shape[0]):
+        a[i] += b[i]
+    print()
+    for i in prange(a.shape[0]):
+        a[i] *= b[i]
+    print()
+    first, second = np.empty_like(a), np.empty_like(a)
+    for i in prange(a.shape[0]):
+        first[i] = a[i] + 1
+    print()
+    for i in prange(a.shape[0]):
+        second[i] = first[i] * b[i]
+    return first, second
+
+
+def definitions(compiled: Any, pattern: str) -> int:
+    (text,) = compiled.inspect_llvm().values()
+    return len(re.findall(rf'^define [^\n]*@"?{pattern}"?\(', text, re.MULTILINE))
+
+
+def test_kernels_of_a_function_share_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nontemporal, "least", lambda: 100)
+    compiled = njit(parallel=True, mlir_codegen=True)(four_loops)
+    a, b = np.arange(1000.0), np.linspace(0, 1, 1000)
+    got = compiled(a, b)
+    expected = (np.arange(1000.0) + b + b) * b
+    np.testing.assert_array_equal(a, expected)
+    np.testing.assert_array_equal(got[0], expected + 1)
+    np.testing.assert_array_equal(got[1], (expected + 1) * b)
+    assert definitions(compiled, r"mlir\.[^\n(]*\.body") == 4  # two of the loops are the same
+    for shared in (threads.RUN, threads.BOXES, streams.COPY):
+        assert definitions(compiled, rf"{re.escape(shared)}[^\n(]*") == 1
+
+
+def same_name(inner: Any) -> Any:
+    @njit(parallel=True)
+    def function(x: Any) -> None:
+        for i in prange(x.shape[0]):
+            x[i] = x[i] * 2 + 1
+        if inner is not None:
+            inner(x)
+
+    return function
+
+
+def test_functions_with_the_same_kernel_call_each_other() -> None:
+    x = np.arange(5.0)
+    same_name(same_name(same_name(None)))(x)
+    np.testing.assert_array_equal(x, np.arange(5.0) * 8 + 7)
