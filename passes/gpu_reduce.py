@@ -202,7 +202,10 @@ def store_by_first(threads: Threads, value: Any, target: Any, where: Any) -> Non
 
 def _declare_buffer(module: Any, name: str, type_: Any) -> None:
     ir = mlir.ir
+    # LLVM reckons with 16 for what is that large, and NVPTX gives it 8 where nothing is said
+    alignment = ir.IntegerAttr.get(ir.IntegerType.get_signless(64), 16)
     attributes = {
+        "alignment": alignment,
         "sym_name": ir.StringAttr.get(name),
         "sym_visibility": ir.StringAttr.get("private"),
         "type": ir.TypeAttr.get(type_),

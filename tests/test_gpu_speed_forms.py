@@ -272,3 +272,12 @@ def test_rows_of_whole_numbers(lib: Any, dtype: str) -> None:
         expected = u.sum(axis=1), u.max(axis=1), (u == 3).any(axis=1)
         for got, wanted in zip(_whole_numbers(lib.asarray(u)), expected, strict=True):
             np.testing.assert_array_equal(lib.to_host(got), wanted)
+
+
+def test_buffers_of_a_block_are_aligned_as_their_loads_say() -> None:
+    """Where nothing is said, LLVM loads complex numbers as if at multiples of 16 bytes, from
+    a buffer that is at one of 8."""
+    _, ptx, _ = _outlined(_sum("complex.add", "complex<f64>"))
+    assert "ld.shared.v2.b64" in ptx
+    assert ".shared .align 16 .b8 f_0_buffer0[128]" in ptx
+    assert ".shared .align 8 " not in ptx
