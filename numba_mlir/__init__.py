@@ -51,3 +51,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, *_MODULES})
+
+
+# finds the OpenCL driver, which a library of arrays asks for once, before it may need ours
+importlib.import_module("numba_mlir.gpu")

@@ -62,6 +62,21 @@ def test_importing_the_package_imports_no_driver() -> None:
     assert result.stdout == "[]\n"
 
 
+def test_importing_the_package_looks_for_the_opencl_driver(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "libintelocl.so").touch()
+    code = f"""
+        import os, sys
+        os.environ.pop({VARIABLE!r}, None)
+        sys.prefix = {str(tmp_path)!r}
+        import numba_mlir
+        print(os.environ[{VARIABLE!r}], "numba" in sys.modules)
+    """
+    command = [sys.executable, "-P", "-c", textwrap.dedent(code)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout == f"{tmp_path}/lib/libintelocl.so False\n"
+
+
 def test_the_opencl_driver_of_an_environment_is_found(tmp_path: Path) -> None:
     environment: dict[str, str] = {}
     assert find_driver(str(tmp_path), environment) is None
