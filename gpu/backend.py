@@ -5,8 +5,11 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from numba_mlir.errors import MissingBackendError
 
@@ -17,10 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Properties:
-    """What a device can do."""
+    """What a device can do.  ``landing``: see `Backend.landing`."""
 
     name: str
     fp64: bool
+    landing: bool
+    atomic64: bool
     max_block: int
     local_memory: int
     compute_units: int
@@ -77,6 +82,10 @@ class Backend(Protocol):
         """The module of the array's library that has the functions of the array API."""
         ...
 
+    def inside(self, array: Any) -> AbstractContextManager[Any]:
+        """Where functions of `namespace` work on the array's device."""
+        ...
+
     def filled(self, like: Any, value: Any, dtype: Any) -> Any:
         """A new array of the shape of ``like`` with one value everywhere."""
         ...
@@ -89,9 +98,8 @@ class Backend(Protocol):
         """Bytes from the device's memory, after everything that was submitted before."""
         ...
 
-    def landing(self, owner: Any, number: int) -> int:
-        """The address of place ``number`` of this thread, of 16 bytes, which kernels store to
-        and `read` reads without a copy.  Raises DeviceError where there is none."""
+    def landing(self, owner: Any) -> int:
+        """See `numba_mlir.gpu.runtime.landing`.  Raises DeviceError where there is none."""
         ...
 
     def write(self, owner: Any, address: int, data: bytes) -> None:
@@ -100,6 +108,11 @@ class Backend(Protocol):
 
     def compile(self, llvm_ir: str, place: Place) -> bytes:
         """Code for the device from the LLVM IR of kernels."""
+        ...
+
+    def binary(self, kernel: Kernel) -> Any:
+        """What spares another process the driver's compiler, to be pickled with the kernel;
+        None where drivers do not give it away.  Raises DeviceError for refused code."""
         ...
 
     def launch(
@@ -123,6 +136,8 @@ class Backend(Protocol):
 
 #: interface that an array has -> back end
 INTERFACES = {"__sycl_usm_array_interface__": "sycl", "__cuda_array_interface__": "cuda"}
+#: DLPack's number of a kind of devices -> back end
+DLPACK = {2: "cuda", 13: "cuda", 14: "sycl"}
 BACKENDS = ("sycl", "cuda")
 
 
@@ -143,9 +158,20 @@ def backend(name: str) -> Backend:
 
 
 def backend_of(array: Any) -> Backend | None:
-    """The back end of an array's type; None where it has no device interface."""
+    """The back end of an array; None for an object that is not one on a device."""
     kind = type(array)
     for interface, name in INTERFACES.items():
         if hasattr(kind, interface):
             return backend(name)
-    return None
+    if not only_dlpack(kind):
+        return None
+    name = DLPACK.get(int(array.__dlpack_device__()[0]))
+    return None if name is None else backend(name)
+
+
+def only_dlpack(kind: type) -> bool:
+    """Whether objects of a class say where they are by DLPack only, each for itself."""
+    interfaces = any(hasattr(kind, interface) for interface in INTERFACES)
+    return (
+        hasattr(kind, "__dlpack_device__") and not interfaces and not issubclass(kind, np.ndarray)
+    )

@@ -13,17 +13,21 @@ from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 from numba.core.imputils import impl_ret_borrowed, impl_ret_new_ref
 from numba.core.typing import signature
-from numba.np.arrayobj import make_array, populate_array
+from numba.np import numpy_support
+from numba.np.arrayobj import load_item, make_array, populate_array
 
+from numba_mlir.errors import UnsupportedConstruct
 from numba_mlir.gpu.kernel import Kernel
 from numba_mlir.gpu.native import Python, dtype_code
-from numba_mlir.gpu.runtime import TAIL
+from numba_mlir.gpu.runtime import PLACE, PLACES, TAIL
 
 _I64 = llvm.IntType(64)
 _SLOT = cgutils.voidptr_t
 #: sizes and distances of kernels whose indices have 32 bits are below this: the threads of a
 #: grid can be more than the indices of a loop
 _SHORT = 2**30
+#: how often a result of the device is looked for before the driver is asked to wait
+_LOOKS = 2**20
 
 
 #: all intrinsics of this module that exist: they are safe on arrays of a device
@@ -155,11 +159,10 @@ def _packed(builder: Any, values: Sequence[Any], by_value: bool) -> Any:
 
 # -- arrays ----------------------------------------------------------------------------
 @functools.cache
-def allocator(dtype: Any, where: str = "", scratch: int | None = None) -> Any:
+def allocator(dtype: Any, where: str = "") -> Any:
     """An intrinsic ``allocate(like, sizes)``: a C ordered array on the device of ``like``.
 
-    ``where`` is the user's line, for errors.  ``scratch``: the array of this number that the
-    thread keeps for such use, see `numba_mlir.gpu.runtime.scratch`.
+    ``where`` is the user's line, for errors.
     """
 
     def allocate(typingctx: Any, like: Any, sizes: Any) -> Any:
@@ -168,15 +171,10 @@ def allocator(dtype: Any, where: str = "", scratch: int | None = None) -> Any:
             numbers = cgutils.unpack_tuple(builder, args[1], len(sig.args[1]))
             with _with_python(context, builder) as python:
                 operands = [python.owner(like_array), python.constant(dtype_code(dtype))]
-                if scratch is not None:
-                    operands.append(python.constant(scratch))
-                else:
-                    text = python.object(where)
-                    python.api.incref(text)
-                    operands.append(text)
-                operands += [python.number(number) for number in numbers]
-                name = "empty" if scratch is None else "scratch"
-                value, failed = _made(python, name, operands, sig.return_type)
+                text = python.object(where)
+                python.api.incref(text)
+                operands += [text, *[python.number(number) for number in numbers]]
+                value, failed = _made(python, "empty", operands, sig.return_type)
             _raise_if(context, builder, failed)
             return value
 
@@ -184,6 +182,46 @@ def allocator(dtype: Any, where: str = "", scratch: int | None = None) -> Any:
         return signature(made, like, sizes), codegen
 
     return _made_here(intrinsic(allocate))
+
+
+@functools.cache
+def scratch(dtype: Any, number: int) -> Any:
+    """An intrinsic ``scratch(like, sizes)``: the array of this number that the thread keeps for
+    such use, see `numba_mlir.gpu.runtime.scratch`."""
+
+    def scratch(typingctx: Any, like: Any, sizes: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            native = make_array(sig.args[0])(context, builder, args[0])
+            (size,) = cgutils.unpack_tuple(builder, args[1], 1)
+            with _with_python(context, builder) as python:
+                code, place = python.constant(dtype_code(dtype)), python.constant(number)
+                operands = [python.owner(native), code, place, python.number(size)]
+                value, failed = _kept(python, python.call("scratch", operands), made)
+            _raise_if(context, builder, failed)
+            return value
+
+        made = types.Array(dtype, 1, "C")
+        return signature(made, like, sizes), codegen
+
+    return _made_here(intrinsic(scratch))
+
+
+def _kept(python: Python, found: Any, kind: Any) -> tuple[Any, Any]:
+    """The array of a tuple (array, address, size), and whether there is none."""
+    builder, api, context = python.builder, python.api, python.context
+    made = make_array(kind)(context, builder)
+    failed = cgutils.is_null(builder, found)
+    with builder.if_then(builder.not_(failed), likely=True):
+        owner, *numbers = (api.tuple_getitem(found, i) for i in range(3))
+        address, size = map(api.long_as_longlong, numbers)
+        itemsize = _I64(numpy_support.as_dtype(kind.dtype).itemsize)
+        data = builder.inttoptr(address, made.data.type)
+        meminfo = api.nrt_meminfo_new_from_pyobject(builder.bitcast(data, _SLOT), owner)
+        populate_array(
+            made, data=data, shape=[size], strides=[itemsize], itemsize=itemsize, meminfo=meminfo
+        )
+        api.decref(found)
+    return made._getvalue(), failed
 
 
 @_made_here
@@ -211,35 +249,98 @@ def counter(typingctx: Any, array: Any) -> Any:
     return signature(made, array), codegen
 
 
+@_made_here
+@intrinsic
+def landing(typingctx: Any, array: Any) -> Any:
+    """This thread's memory of the host that kernels in the order of ``array`` store to: a
+    number, 0 now, and behind it `place`."""
+    made = types.Array(types.int32, 1, "C")
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        native = make_array(sig.args[0])(context, builder, args[0])
+        with _with_python(context, builder) as python:
+            obj = python.call("landing", [python.owner(native)])
+            address, failed = _number(python, obj, types.uint64)
+        _raise_if(context, builder, failed)
+        return _one_element(context, builder, made, address, native.meminfo)
+
+    return signature(made, array), codegen
+
+
 @functools.cache
-def landing(number: int) -> Any:
-    """An intrinsic ``landing(array)``: place ``number`` of this thread for one element, where
-    the host reads what kernels in the order of ``array`` stored."""
+def place(number: int, dtype: Any) -> Any:
+    """An intrinsic ``place(flag)``: place ``number`` (1, 2, ...) behind a `landing`."""
+    if number >= PLACES:
+        raise UnsupportedConstruct(f"a loop with more than {PLACES - 1} results")
+    made = types.Array(dtype, 1, "C")
 
-    def land(typingctx: Any, array: Any) -> Any:
-        made = types.Array(array.dtype, 1, "C")
-
+    def place(typingctx: Any, flag: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             native = make_array(sig.args[0])(context, builder, args[0])
+            address = builder.ptrtoint(native.data, _I64)
+            address = builder.add(address, _I64(number * PLACE))
+            return _one_element(context, builder, made, address, native.meminfo)
+
+        return signature(made, flag), codegen
+
+    return _made_here(intrinsic(place))
+
+
+def _one_element(context: Any, builder: Any, kind: Any, address: Any, meminfo: Any) -> Any:
+    """A new reference to an array of one element in memory that ``meminfo`` outlives."""
+    made = make_array(kind)(context, builder)
+    size = _I64(numpy_support.as_dtype(kind.dtype).itemsize)
+    data = builder.inttoptr(address, made.data.type)
+    populate_array(made, data=data, shape=[_I64(1)], strides=[size], itemsize=size, meminfo=meminfo)
+    return impl_ret_borrowed(context, builder, kind, made._getvalue())
+
+
+@_made_here
+@intrinsic
+def arrived(typingctx: Any, flag: Any, place: Any) -> Any:
+    """The element at a `place`, when the number at its `landing` is not 0.
+
+    The processor looks for it a while, without the GIL, which is faster than the driver's
+    ways to wait; then, and when the kernel failed, `numba_mlir.gpu.runtime.wait` does it.
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        word, element = (
+            make_array(kind)(context, builder, arg)
+            for kind, arg in zip(sig.args, args, strict=True)
+        )
+        there = cgutils.alloca_once_value(builder, _is_set(builder, word.data))
+        with builder.if_then(builder.not_(builder.load(there)), likely=False):
             with _with_python(context, builder) as python:
-                operands = [python.owner(native), python.constant(number)]
-                obj = python.call("landing", operands)
-                address, failed = _number(python, obj, types.uint64)
-            _raise_if(context, builder, failed)
-            result = make_array(made)(context, builder)
-            populate_array(
-                result,
-                data=builder.inttoptr(address, result.data.type),
-                shape=[_I64(1)],
-                strides=[native.itemsize],
-                itemsize=native.itemsize,
-                meminfo=native.meminfo,
-            )
-            return impl_ret_borrowed(context, builder, made, result._getvalue())
+                state = python.api.save_thread()
+                _look(builder, word.data, there)
+                python.api.restore_thread(state)
+                failed = cgutils.alloca_once_value(builder, cgutils.false_bit)
+                with builder.if_then(builder.not_(builder.load(there)), likely=False):
+                    obj = python.call("wait", [python.owner(word), python.address(word.data)])
+                    with builder.if_else(cgutils.is_null(builder, obj)) as (wrong, right):
+                        with wrong:
+                            builder.store(cgutils.true_bit, failed)
+                        with right:
+                            python.api.decref(obj)
+            _raise_if(context, builder, builder.load(failed))
+        return load_item(context, builder, sig.args[1], element.data)
 
-        return signature(made, array), codegen
+    return signature(place.dtype, flag, place), codegen
 
-    return _made_here(intrinsic(land))
+
+def _is_set(builder: Any, word: Any) -> Any:
+    """Whether a number is not 0; what was written before it is there if so."""
+    return cgutils.is_not_null(builder, builder.load_atomic(word, "acquire", 4))
+
+
+def _look(builder: Any, word: Any, there: Any) -> None:
+    """Store to ``there`` whether a number becomes other than 0 within some milliseconds."""
+    with cgutils.for_range(builder, _I64(_LOOKS)) as loop:
+        found = _is_set(builder, word)
+        builder.store(found, there)
+        with builder.if_then(found, likely=False):
+            loop.do_break()
 
 
 @_made_here

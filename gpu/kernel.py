@@ -16,7 +16,8 @@ class Kernel:
 
     ``kinds`` are the kinds of the arguments in order: "ptr", or a number's MLIR type.
     ``where`` is the user's line, for errors; indices have ``index_bits``.  ``loaded`` is the
-    back end's to keep what it made of the code, by context.
+    back end's to keep what it made of the code, by context.  ``binary`` is what
+    `Backend.binary` made of the code, for the on-disk cache: an unpickled kernel has it.
     """
 
     place: Place
@@ -25,6 +26,7 @@ class Kernel:
     kinds: tuple[str, ...]
     where: str = ""
     index_bits: int = 64
+    binary: Any = field(default=None, repr=False, compare=False)
     loaded: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
     _launch: Any = field(default=None, repr=False, compare=False)
 
@@ -40,4 +42,5 @@ class Kernel:
         self._launch(self, owner, arguments, (columns, rows, layers), (width, height))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "loaded": {}, "_launch": None}
+        binary = self.binary or backend(self.place.backend).binary(self)
+        return {**self.__dict__, "binary": binary, "loaded": {}, "_launch": None}

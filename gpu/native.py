@@ -60,16 +60,25 @@ class Python:
         if self.manager is not None:
             result = self.api.call_function_objargs(self.object(getattr(runtime, name)), args)
         else:  # arguments are taken before compiled code has its objects
-            module = self.api.import_module(
-                self.context.insert_const_string(self.builder.module, runtime.__name__)
-            )
-            function = self.api.object_getattr_string(module, name)
-            result = self.api.call_function_objargs(function, args)
-            self.api.decref(function)
-            self.api.decref(module)
+            result = self.api.call_function_objargs(self._imported(name), args)
         for one in args:
             self.api.decref(one)
         return result
+
+    def _imported(self, name: str) -> Any:
+        """A borrowed reference to a run-time function, which is looked up once."""
+        builder, api, module = self.builder, self.api, self.builder.module
+        symbol = f".numba_mlir.gpu.{name}"
+        place = module.globals.get(symbol)
+        if place is None:
+            place = cgutils.add_global_variable(module, api.pyobj, symbol)
+            place.linkage, place.initializer = "internal", api.pyobj(None)
+        with builder.if_then(cgutils.is_null(builder, builder.load(place)), likely=False):
+            text = self.context.insert_const_string(module, runtime.__name__)
+            source = api.import_module(text)
+            builder.store(api.object_getattr_string(source, name), place)
+            api.decref(source)
+        return builder.load(place)
 
     def number(self, value: Any) -> Any:
         return self.api.long_from_longlong(value)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from numba.core import types
+from numba.np import numpy_support
+
+from numba_mlir.errors import DeviceError
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,22 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.library} on {self.device}"
+
+
+def element_type(dtype: Any) -> Any:
+    """The Numba type of elements.  Raises DeviceError for a NumPy dtype that kernels have not."""
+    try:
+        found = numpy_support.from_dtype(dtype)
+    except NotImplementedError as exc:
+        raise DeviceError(f"an array of {dtype} on a device: it has no Numba type") from exc
+    if not isinstance(found, (types.Number, types.Boolean)):
+        raise DeviceError(f"an array of {dtype} on a device: it has no form in a kernel")
+    if found == types.float16:
+        raise DeviceError(
+            "an array of float16 on a device: Numba has no arithmetic on float16, and neither "
+            "have kernels; pass array.astype('float32')"
+        )
+    return found
 
 
 class DeviceArray(types.Type):

@@ -5,18 +5,23 @@
 
 from __future__ import annotations
 
+import ctypes
+import math
 import threading
 from typing import Any
 
 import numpy as np
+from numba.np import numpy_support
 
 from numba_mlir.errors import DeviceError
-from numba_mlir.gpu.backend import Backend, Facts, backend_of
+from numba_mlir.gpu.backend import Backend, Facts, backend_of, only_dlpack
 
 #: elements of a scratch array at least
 _SCRATCH = 4096
-#: bytes behind the elements of a scratch array
+#: bytes at the end of a scratch array that are 0 when nobody uses them
 TAIL = 64
+#: places of a landing, the first of which has its number; bytes of each
+PLACES, PLACE = 256, 16
 #: scratch arrays of a thread
 _KEPT = threading.local()
 #: class of arrays -> its back end
@@ -29,7 +34,8 @@ def _backend(array: Any) -> Backend:
         found = backend_of(array)
         if found is None:
             raise DeviceError(f"{type(array)} is not an array on a device")
-        _KNOWN[type(array)] = found
+        if not only_dlpack(type(array)):
+            _KNOWN[type(array)] = found
     return found
 
 
@@ -56,30 +62,45 @@ def empty(like: Any, dtype: int, where: str, *shape: int) -> Any:
         raise
 
 
-def scratch(like: Any, dtype: int, number: int, size: int) -> Any:
+def scratch(like: Any, dtype: int, number: int, size: int) -> tuple[Any, int, int]:
     """An array of at least ``size`` elements that belongs to this thread and the queue or
-    stream of ``like``.
+    stream of ``like``, its address and its size.
 
     It is for results that are read before the next one is asked for; work of one queue or
-    stream follows each other, and other threads have their own.  Behind its elements are
-    `TAIL` bytes, all 0 at first, in the array as well.
+    stream follows each other, and other threads have their own.  The last `TAIL` bytes are
+    for numbers that are 0 when they are not in use.
     """
     known: dict[Any, Any] = _KEPT.__dict__
     back = _backend(like)
     key = (back.order(like), type(like), dtype, number)
     found = known.get(key)
-    if found is None or found[0] < size:
+    tail = TAIL // np.dtype(chr(dtype)).itemsize
+    if found is None or found[2] < size + tail:
         kind = np.dtype(chr(dtype))
         size = max(size, _SCRATCH)
-        made = back.empty(like, (size + TAIL // kind.itemsize,), kind)
-        back.write(made, back.facts(made)[0] + size * kind.itemsize, bytes(TAIL))
-        found = known[key] = (size, made)
-    return found[1]
+        made = back.empty(like, (size + tail,), kind)
+        address = back.facts(made)[0]
+        back.write(made, address + size * kind.itemsize, bytes(TAIL))
+        found = known[key] = (made, address, size + tail)
+    return found
 
 
-def landing(owner: Any, number: int) -> int:
-    """The address of place ``number`` of this thread for one element that the host reads."""
-    return _backend(owner).landing(owner, number)
+def landing(owner: Any) -> int:
+    """The address of this thread's memory of the host that kernels store results to.
+
+    It has `PLACES` places of `PLACE` bytes.  The first one has a number, 0 now, which a
+    kernel sets when its results are in the others.
+    """
+    return _backend(owner).landing(owner)
+
+
+def wait(owner: Any, address: int) -> None:
+    """Wait for the kernel that sets the number at ``address``.  Raises DeviceError where it
+    ended and did not."""
+    back = _backend(owner)
+    back.synchronize(owner)
+    if not ctypes.c_int32.from_address(address).value:
+        raise DeviceError("a kernel ended without a result")
 
 
 def rebuild(owner: Any, address: int, dtype: int, *sizes_and_strides: int) -> Any:
@@ -114,7 +135,9 @@ def write(owner: Any, address: int, dtype: int, value: Any) -> None:
 # -- functions of the arrays' own library -------------------------------------------------
 def matmul(dtype: int, a: Any, b: Any) -> Any:
     """``a @ b``"""
-    return _finished(_backend(a).namespace(a).matmul(a, b), dtype)
+    back = _backend(a)
+    with back.inside(a):
+        return _finished(back.namespace(a).matmul(a, b), dtype)
 
 
 def argmax(dtype: int, array: Any) -> int:
@@ -128,9 +151,12 @@ def argmin(dtype: int, array: Any) -> int:
 
 
 def _position(name: str, array: Any) -> int:
-    if 0 in array.shape:
+    back = _backend(array)
+    _, *rest = back.facts(array)
+    if 0 in rest[: len(rest) // 2]:
         raise ValueError(f"attempt to get {name} of an empty sequence")
-    return int(getattr(_backend(array).namespace(array), name)(array))
+    with back.inside(array):
+        return int(getattr(back.namespace(array), name)(array))
 
 
 def copied(dtype: int, array: Any, *order: Any) -> Any:
@@ -141,7 +167,9 @@ def copied(dtype: int, array: Any, *order: Any) -> Any:
 def flattened(dtype: int, array: Any) -> Any:
     """A copy of one dimension, in C order."""
     made = _backend(array).copy(array, "C")
-    return _finished(_backend(array).namespace(made).reshape(made, (-1,)), dtype)
+    address, *rest = _backend(made).facts(made)
+    size, kind = math.prod(rest[: len(rest) // 2]), np.dtype(chr(dtype))
+    return _backend(made).view(made, address, (size,), (kind.itemsize,), kind)
 
 
 def filled(dtype: int, like: Any, value: Any) -> Any:
@@ -176,5 +204,9 @@ def _finished(array: Any, dtype: int) -> Any:
 
 def same_dtype(array: Any, dtype: int) -> bool:
     """Whether an array's elements are of a NumPy dtype."""
+    wanted = np.dtype(chr(dtype))
+    if not hasattr(array, "dtype"):
+        found = _backend(array).type_of(array)
+        return found is not None and numpy_support.as_dtype(found.dtype) == wanted
     text = str(array.dtype)  # "float32", or "torch.float32"
-    return text.rpartition(".")[2] == np.dtype(chr(dtype)).name
+    return text.rpartition(".")[2] == wanted.name

@@ -18,7 +18,10 @@
 ``numba.undef``           a variable that is not assigned on this path
 ``numba.device_alloc``    an uninitialised array on the device of another one
 ``numba.device_counter``  a number behind the elements of a scratch array on a device
-``numba.device_landing``  one element beside an array on a device, where the host reads it
+``numba.device_landing``  a number in the host's memory that kernels store to: 0, and not 0
+                          when the places behind it have what the host waits for
+``numba.device_place``    a place for one element behind a landing
+``numba.device_arrived``  the element at a place, when the landing says that it is there
 ``numba.device_load``     one element of an array on a device, copied to the host
 ``numba.device_store``    one element of an array on a device, copied from the host
 ========================  ==========================================================
@@ -83,6 +86,8 @@ def _dialect() -> Any:
     landing = {"made": ext.Result[AnyType], "array": one}
     _declare(NumbaDialect, "device_landing", landing, pure=False)
     _declare(NumbaDialect, "device_counter", landing, pure=False)
+    _declare(NumbaDialect, "device_place", landing, pure=True)
+    operation("device_arrived", 2, 1, pure=False)
     _declare(NumbaDialect, "device_load", {"value": ext.Result[AnyType], **places}, pure=False)
     _declare(NumbaDialect, "device_store", {"value": one, **places}, pure=False)
     return NumbaDialect

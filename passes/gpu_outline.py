@@ -28,7 +28,7 @@ from numba_mlir.passes.gpu_kernel import (
 )
 from numba_mlir.passes.gpu_loops import Refused, extent, product, segments
 from numba_mlir.passes.gpu_reduce import BLOCK
-from numba_mlir.passes.gpu_stages import both_stages, first_stage, second_stage
+from numba_mlir.passes.gpu_stages import Words, both_stages, first_stage, second_stage
 from numba_mlir.passes.gpu_truncate import narrow, pass_bits, truncate, widened
 from numba_mlir.passes.values import is_memref, is_ref, nested, operations
 
@@ -47,7 +47,10 @@ class GpuOutline(MLIRPass):
     ``reduction_blocks``: how many blocks of threads a reduction is cut into at most; the
     result of a floating-point sum depends on it, and on nothing else.
     ``subgroup``: how many threads of the device can read each other's registers; 0: none.
-    ``last_block``: reductions are one kernel, of which the last block combines the others'.
+    ``landing``: kernels can store their results where the host reads them without a copy.
+    ``last_block``: reductions are one kernel, of which the last block combines the others';
+    it needs ``landing``.
+    ``block``: how many threads a block has at most on the device.
     ``truncate``: float64 arithmetic in float32; ``fp64``: the device can convert float64.
     """
 
@@ -55,7 +58,9 @@ class GpuOutline(MLIRPass):
     reductions_only: bool = False
     reduction_blocks: int = 2048
     subgroup: int = 0
+    landing: bool = False
     last_block: bool = False
+    block: int = gpu_registers.WIDE
     truncate: bool = False
     fp64: bool = True
 
@@ -153,7 +158,8 @@ class _Outliner:
         many = rows(loop, target, name)
         is_long = arith.cmpi(at_least, length, building.index(gpu_rows.LONG))
         choices = [(is_long, many, _Geometry(blocks, one, building.index(BLOCK), one))]
-        if each := gpu_registers.elements(loop):
+        each = gpu_registers.elements(loop)
+        if each and self._pass.block >= gpu_registers.WIDE:
             kept = kept_rows(loop, target, f"{name}_kept")
             needed = arith.ceildivui(length, building.index(each))
             width = _power_of_two(needed, gpu_registers.WIDE)
@@ -190,19 +196,24 @@ class _Outliner:
         kinds = [self._stored(value.type) for value in initial]
         blocks = mlir.arith.muli(geometry.columns, geometry.rows)
         partials = [scratch(like, blocks, kind, n) for n, kind in enumerate(kinds)]
-        results, one = partials, building.index(1)
+        landing = self._pass.landing
+        flag = _landing(partials[0]) if landing else None
+        places = [_place(flag, n, kind) for n, kind in enumerate(kinds, 1)] if landing else partials
         if self._pass.last_block:
-            results = [_landing(partial, n) for n, partial in enumerate(partials)]
-            finished = _counter(partials[0])
-            launch = both_stages(loop, target, name, partials, results, finished)
+            words = Words(_counter(partials[0]), flag)
+            launch = both_stages(loop, target, name, partials, places, words)
             self._launch(launch, geometry)
         else:
             self._launch(first_stage(loop, target, name, partials), geometry)
-            second = second_stage(loop, target, f"{name}_second", partials, blocks)
+            second = second_stage(loop, target, f"{name}_second", partials, blocks, places)
+            one = building.index(1)
             self._launch(second, _Geometry(one, one, building.index(BLOCK), one))
+        pairs = zip(places, kinds, strict=True)
         zero = building.index(0)
-        pairs = zip(results, kinds, strict=True)
-        loaded = [device_load(result, [zero], kind) for result, kind in pairs]
+        loaded = [
+            _arrived(flag, place, kind) if landing else device_load(place, [zero], kind)
+            for place, kind in pairs
+        ]
         return [widened(one, value.type) for one, value in zip(loaded, initial, strict=True)]
 
     def _stored(self, kind: Any) -> Any:
@@ -337,13 +348,24 @@ def _counter(array: Any) -> Any:
     return mlir.ir.Operation.create("numba.device_counter", [kind], [array]).results[0]
 
 
-def _landing(array: Any, number: int) -> Any:
-    """``numba.device_landing``: an array of one element where the host can read it at once."""
-    kind = mlir.ir.MemRefType.get([1], array.type.element_type)
+def _landing(array: Any) -> Any:
+    """``numba.device_landing``: a number in the memory of the host that kernels store to.  It is
+    0, and becomes another one when the places behind it have what the host waits for."""
+    kind = mlir.ir.MemRefType.get([1], mlir.ir.IntegerType.get_signless(32))
+    return mlir.ir.Operation.create("numba.device_landing", [kind], [array]).results[0]
+
+
+def _place(flag: Any, number: int, element: Any) -> Any:
+    """``numba.device_place``: place ``number`` (1, 2, ...) for one element behind a landing."""
+    kind = mlir.ir.MemRefType.get([1], element)
     word = mlir.ir.IntegerType.get_signless(64)
     attributes = {"number": mlir.ir.IntegerAttr.get(word, number)}
-    made = mlir.ir.Operation.create("numba.device_landing", [kind], [array], attributes)
-    return made.results[0]
+    return mlir.ir.Operation.create("numba.device_place", [kind], [flag], attributes).results[0]
+
+
+def _arrived(flag: Any, place: Any, type_: Any) -> Any:
+    """``numba.device_arrived``: the element at a place, when ``flag`` says that it is there."""
+    return mlir.ir.Operation.create("numba.device_arrived", [type_], [flag, place]).results[0]
 
 
 def device_load(array: Any, indices: list[Any], type_: Any) -> Any:

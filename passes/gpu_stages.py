@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from numba_mlir import mlir
@@ -42,6 +43,8 @@ from numba_mlir.passes.values import nested
 
 #: LLVM's number of an order of memory: what was written before is there for those that read after
 _ACQUIRE_RELEASE = 6
+#: LLVM's names of what an order holds for: the device, or the host as well
+_DEVICE, _ALL = "device", ""
 
 
 def first_stage(loop: Any, target: Target, name: str, partials: Sequence[Any]) -> Launch:
@@ -54,28 +57,41 @@ def first_stage(loop: Any, target: Target, name: str, partials: Sequence[Any]) -
 
 
 def second_stage(
-    loop: Any, target: Target, name: str, partials: Sequence[Any], count: Any
-) -> Launch:
+    loop: Any, target: Target, name: str, partials: Sequence[Any], count: Any,
+    results: Sequence[Any],
+) -> Launch:  # fmt: skip
     """One block: combines the first ``count`` of ``partials`` and the loop's initial values,
-    and leaves each result in the first place of its array."""
+    and leaves each result in the first place of one of ``results``."""
     initial = segments(loop)[3]
     reduce = body_of(loop)[2]
-    outside = [v for v in (*partials, count, *initial, *captured(reduce, regions_only=True))
-               if not is_constant(v)]  # fmt: skip
+    inside = captured(reduce, regions_only=True)
+    outside = [v for v in (*partials, count, *results, *initial, *inside) if not is_constant(v)]
     builder = KernelBuilder(target, name, list(dict.fromkeys(outside)))
     with builder.inside():
         block = block_of(target)
-        _of_one_block(builder, loop, block, name, partials, builder.value(count), partials)
+        _of_one_block(builder, loop, block, name, partials, builder.value(count), results)
     return builder.launch
+
+
+@dataclass(frozen=True)
+class Words:
+    """Numbers that a kernel of both stages keeps, each an array of one i32.
+
+    ``finished`` counts the blocks that are done: 0 before and afterwards.  ``flag`` becomes 1
+    when the results are where they belong, for a host that waits for it.
+    """
+
+    finished: Any
+    flag: Any
 
 
 def both_stages(
     loop: Any, target: Target, name: str, partials: Sequence[Any], results: Sequence[Any],
-    finished: Any,
+    words: Words,
 ) -> Launch:  # fmt: skip
     """One kernel: the block that finishes last combines ``partials`` into the first places
-    of ``results``.  ``finished`` counts the blocks; it is 0 before and afterwards."""
-    outside = [*outside_of(loop), *partials, *results, finished]
+    of ``results``, which are in memory of the host."""
+    outside = [*outside_of(loop), *partials, *results, words.finished, words.flag]
     builder = KernelBuilder(target, name, outside)
     builder.mark_apart(loop)
     with builder.inside():
@@ -83,12 +99,24 @@ def both_stages(
         block = block_of(target)
         _of_blocks(builder, loop, block, name, partials)
         count = mlir.arith.muli(gpu.grid_dim(x), gpu.grid_dim(y))
-        counter = builder.value(finished)
+        counter = builder.value(words.finished)
         with building.only(_is_last(block, f"{name}_last", counter, count)):
             _of_one_block(builder, loop, block, f"{name}_end", partials, count, results)
-            zero = mlir.arith.constant(mlir.ir.IntegerType.get_signless(32), 0)
-            store_by_first(block.threads, zero, counter, building.index(0))
+            first = mlir.arith.cmpi(
+                mlir.arith.CmpIPredicate.eq, block.threads.in_block, building.index(0)
+            )
+            with building.only(first):
+                _say_done(counter, builder.value(words.flag))
     return builder.launch
+
+
+def _say_done(counter: Any, flag: Any) -> None:
+    """Done by the thread that stored the results."""
+    place = [building.index(0)]
+    mlir.memref.store(mlir.arith.constant(_word(), 0), counter, place)
+    _fence(_ALL)
+    mlir.memref.store(mlir.arith.constant(_word(), 1), flag, place)
+    _fence(_ALL)
 
 
 def _of_blocks(
@@ -138,8 +166,7 @@ def _is_last(block: Block, name: str, counter: Any, count: Any) -> Any:
 
     What the first threads of the others stored before is there for this block then.
     """
-    ir, arith = mlir.ir, mlir.arith
-    word = ir.IntegerType.get_signless(32)
+    ir, arith, word = mlir.ir, mlir.arith, _word()
     flag = block.shared(name, 1, word)
     zero = building.index(0)
     with building.only(arith.cmpi(arith.CmpIPredicate.eq, block.threads.in_block, zero)):
@@ -159,12 +186,18 @@ def _is_last(block: Block, name: str, counter: Any, count: Any) -> Any:
     return arith.cmpi(arith.CmpIPredicate.ne, found, arith.constant(word, 0))
 
 
-def _fence() -> None:
-    """All of the device sees what this thread wrote before, before what it does after.
+def _fence(scope: str = _DEVICE) -> None:
+    """Everything in ``scope`` sees what this thread wrote before, before what it does after.
 
     (LLVM's target for NVIDIA's GPUs gives atomic additions no order of their own.)
     """
     ir = mlir.ir
     order = ir.IntegerAttr.get(ir.IntegerType.get_signless(64), _ACQUIRE_RELEASE)
-    attributes = {"ordering": order, "syncscope": ir.StringAttr.get("device")}
+    attributes = {"ordering": order}
+    if scope:
+        attributes["syncscope"] = ir.StringAttr.get(scope)
     ir.Operation.create("llvm.fence", attributes=attributes)
+
+
+def _word() -> Any:
+    return mlir.ir.IntegerType.get_signless(32)

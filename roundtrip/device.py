@@ -77,6 +77,7 @@ def outlining(place: Place, truncate: bool | str) -> dict[str, Any]:
     subgroup = _SUBGROUPS.get(place.backend, 0)
     found = backend(place.backend).properties(place)
     options: dict[str, Any] = {"subgroup": subgroup, "last_block": bool(subgroup)}
+    options |= {"landing": found.landing, "block": found.max_block}
     options |= {"truncate": truncate is True or (truncate == "auto" and not found.fp64),
                 "fp64": found.fp64}  # fmt: skip
     if each := _BLOCKS_PER_UNIT.get(place.backend):

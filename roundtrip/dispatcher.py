@@ -21,6 +21,7 @@ from numba.core.registry import CPUDispatcher, CPUTarget, cpu_target
 from numba.core.target_extension import CPU, dispatcher_registry, target_registry
 
 from numba_mlir.errors import InvalidFlagError
+from numba_mlir.gpu import elementwise
 from numba_mlir.gpu.recognition import device_type
 from numba_mlir.gpu.transfer import Copies, Transfer
 from numba_mlir.passes.base import Remark
@@ -283,6 +284,9 @@ def jit(*args: Any, **options: Any) -> Any:
 def njit(*args: Any, **options: Any) -> Any:
     """`numba.njit` with our passes: see `jit`."""
     return numba.njit(*args, _target=_target_for(options), **options)
+
+
+elementwise.use(njit)
 
 
 def _target_for(options: Mapping[str, Any]) -> str:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba.core.ir import Loc
-
 from numba_mlir import mlir
 from numba_mlir.errors import UnsupportedConstruct
-from numba_mlir.gpu.backend import Properties, backend
+from numba_mlir.gpu.backend import backend
 from numba_mlir.gpu.kernel import Kernel
 from numba_mlir.gpu.places import Place
 from numba_mlir.passes.base import source_position
 from numba_mlir.passes.gpu_loops import Refused
 from numba_mlir.passes.gpu_lower import to_llvm
-from numba_mlir.passes.values import nested
+from numba_mlir.roundtrip.gpu_limits import check_limits
 from numba_mlir.roundtrip.instruments import Record
 from numba_mlir.roundtrip.llvm_text import readable
 
@@ -34,7 +32,7 @@ def compiled(module: Any, place: Place, bits: int, record: Record, loc: Any) -> 
     record.keep_stage("gpu", kernels)
     chosen = backend(place.backend)
     target = "cuda" if place.backend == "cuda" else "sycl"
-    _check_float64(kernels, chosen.properties(place), loc)
+    check_limits(kernels, chosen.properties(place), loc)
     try:
         with record.timed("gpu-lowering"):
             text = readable(to_llvm(kernels, target, bits))
@@ -47,25 +45,6 @@ def compiled(module: Any, place: Place, bits: int, record: Record, loc: Any) -> 
         kernel.name: kernel
         for kernel in (_kernel(op, place, code, bits) for op in functions if op.name == "gpu.func")
     }
-
-
-def _check_float64(kernels: Any, device: Properties, loc: Any) -> None:
-    """Raises UnsupportedConstruct at the first line whose kernel uses float64 on a device that
-    has none."""
-    if device.fp64:
-        return
-    mlir.run_pipeline(kernels.parent, "builtin.module(gpu.module(canonicalize))")  # constants
-    for op in nested(kernels):
-        kinds = " ".join(str(value.type) for value in (*op.operands, *op.results))
-        if "f64" in kinds:
-            file, line = source_position(op.location)
-            where = Loc(file, line) if line else loc
-            raise UnsupportedConstruct(
-                f"{device.name} has no float64, and this line computes with it (numbers such as "
-                "0.5 are float64): use numpy.float32(0.5) and float32 arrays, or pass "
-                "gpu_fp64_truncate='auto'",
-                where,
-            )
 
 
 def _kernel(function: Any, place: Place, code: bytes, bits: int) -> Kernel:

@@ -40,11 +40,13 @@ def _argument(ex: Exporter, value: Any) -> Any:
 
 def _alloc(ex: Exporter, op: Any) -> None:
     like, *sizes = list(op.operands)
-    dtype, number = ex.types.of(op.results[0]).dtype, None
+    dtype = ex.types.of(op.results[0]).dtype
     if "numba.scratch" in op.attributes:
         number = mlir.ir.IntegerAttr(op.attributes["numba.scratch"]).value
-    file, line = source_position(op.location)
-    call = intrinsics.allocator(dtype, f" ({file}:{line})" if line else "", number)
+        call = intrinsics.scratch(dtype, number)
+    else:
+        file, line = source_position(op.location)
+        call = intrinsics.allocator(dtype, f" ({file}:{line})" if line else "")
     members = [ex.var(like), _tuple(ex, [ex.number(size, types.int64) for size in sizes])]
     var = ex.emit.call(
         call, "allocate", members, [ex.emit.type_of(one) for one in members],
@@ -53,16 +55,28 @@ def _alloc(ex: Exporter, op: Any) -> None:
     ex.alias(op.results[0], var)
 
 
+def _called(ex: Exporter, op: Any, intrinsic: Any, name: str) -> None:
+    """A call with all operands of ``op``, which are arrays, that gives its result."""
+    arrays = [ex.var(operand) for operand in op.operands]
+    kinds = [ex.emit.type_of(array) for array in arrays]
+    ex.alias(op.results[0], ex.emit.call(intrinsic, name, arrays, kinds))
+
+
 def _landing(ex: Exporter, op: Any) -> None:
-    call = intrinsics.landing(mlir.ir.IntegerAttr(op.attributes["number"]).value)
-    array = ex.var(op.operands[0])
-    ex.alias(op.results[0], ex.emit.call(call, "landing", [array], [ex.emit.type_of(array)]))
+    _called(ex, op, intrinsics.landing, "landing")
 
 
 def _counter(ex: Exporter, op: Any) -> None:
-    array = ex.var(op.operands[0])
-    kinds = [ex.emit.type_of(array)]
-    ex.alias(op.results[0], ex.emit.call(intrinsics.counter, "counter", [array], kinds))
+    _called(ex, op, intrinsics.counter, "counter")
+
+
+def _place(ex: Exporter, op: Any) -> None:
+    number = mlir.ir.IntegerAttr(op.attributes["number"]).value
+    _called(ex, op, intrinsics.place(number, ex.types.of(op.results[0]).dtype), "place")
+
+
+def _arrived(ex: Exporter, op: Any) -> None:
+    _called(ex, op, intrinsics.arrived, "arrived")
 
 
 def _indices(ex: Exporter, values: Sequence[Any]) -> Any:
@@ -104,9 +118,11 @@ RULES: dict[str, Callable[[Exporter, Any], None]] = {
     "gpu.launch_func": _launch,
     "builtin.unrealized_conversion_cast": _same,
     "numba.device_alloc": _alloc,
+    "numba.device_arrived": _arrived,
     "numba.device_counter": _counter,
     "numba.device_landing": _landing,
     "numba.device_load": _load,
+    "numba.device_place": _place,
     "numba.device_store": _store,
     "numba.unaliased": unaliased,
 }

@@ -16,7 +16,9 @@ from numba_mlir.errors import MLIRRoundtripError
 from numba_mlir.passes.base import location_name
 
 #: operations without a Numba type that give an array of what their MLIR type says
-_MADE_BY_PASSES = frozenset(f"numba.device_{name}" for name in ("alloc", "landing", "counter"))
+_MADE_BY_PASSES = frozenset(
+    f"numba.device_{name}" for name in ("alloc", "landing", "place", "counter")
+)
 
 
 def walk(region: Any) -> Iterator[Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from device_arrays import PACKAGES, Library, requested
+from numba import prange
 
 import numba_mlir
 from numba_mlir.errors import InvalidFlagError, UnknownFlagError, UnsupportedConstruct
@@ -32,11 +33,16 @@ def fp64(request: pytest.FixtureRequest, lib: Library, monkeypatch: pytest.Monke
 
 
 def _without_float64(lib: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    _as_if(lib, monkeypatch, fp64=False)
+
+
+def _as_if(lib: Library, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """The device is said to be otherwise than it is."""
     kind = type(backend(lib.backend))
     plain = kind.properties
 
     def properties(self: Any, place: Any) -> Any:
-        return dataclasses.replace(plain(self, place), fp64=False)
+        return dataclasses.replace(plain(self, place), **changes)
 
     monkeypatch.setattr(kind, "properties", properties)
 
@@ -160,6 +166,61 @@ def test_without_the_flag_float64_is_an_error_there(
     with pytest.raises(UnsupportedConstruct, match="gpu_fp64_truncate='auto'") as caught:
         compiled(array)
     assert "test_gpu_flags.py" in str(caught.value)
+
+
+def _count(a: Any) -> Any:
+    h = np.zeros(4, np.int64)
+    for i in prange(a.size):
+        h[a[i] % 4] += 1
+    return h
+
+
+@pytest.mark.parametrize(
+    ("changes", "function", "message"),
+    [
+        ({"max_block": 128}, lambda a: a + 1, "has blocks of 128 threads, and this needs 256"),
+        ({"local_memory": 16}, lambda a: a.sum(), "has 16 bytes for a block, and this needs"),
+        ({"atomic64": False}, _count, "numbers of 64 bits not in one step"),
+    ],
+)
+def test_what_a_device_has_not_is_an_error_at_the_line(
+    lib: Library,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    function: Any,
+    message: str,
+) -> None:
+    array = lib.asarray(np.arange(10))
+    numba_mlir.njit(parallel=True)(function)(array)
+    _as_if(lib, monkeypatch, **changes)
+    with pytest.raises(UnsupportedConstruct, match=message) as caught:
+        numba_mlir.njit(parallel=True)(function)(array)
+    assert "test_gpu_flags.py" in str(caught.value)
+
+
+def test_rows_on_a_device_with_small_blocks(lib: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    def function(a: Any) -> Any:
+        e = np.exp(a - np.max(a, axis=1).reshape(-1, 1))
+        return e / np.sum(e, axis=1).reshape(-1, 1)
+
+    values = np.random.default_rng(0).random((5, 1000))
+    for block, kept in ((512, True), (256, False)):
+        _as_if(lib, monkeypatch, max_block=block)
+        compiled = numba_mlir.njit(parallel=True)(function)
+        found = lib.to_host(compiled(lib.asarray(values)))
+        np.testing.assert_allclose(found, function(values), rtol=1e-12)
+        assert ("_kept" in compiled.inspect_mlir(stage="gpu")) == kept
+
+
+def test_results_where_kernels_cannot_store_to_the_host(
+    lib: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if lib.backend == "cuda":
+        pytest.skip("CUDA devices can")
+    _as_if(lib, monkeypatch, landing=False)
+    compiled = numba_mlir.njit(parallel=True)(lambda a: (a.sum(), a.min()))
+    assert compiled(lib.asarray(np.arange(10.0))) == (45.0, 0.0)
+    assert "memref<1xf64" not in compiled.inspect_mlir(stage="gpu")
 
 
 # -- the width of indices ------------------------------------------------------------------

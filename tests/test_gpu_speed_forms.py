@@ -21,7 +21,7 @@ from numba_mlir.passes.gpu_lower import to_llvm
 from numba_mlir.passes.gpu_outline import GpuOutline
 from numba_mlir.roundtrip.llvm_text import readable
 
-_CUDA = GpuOutline(subgroup=32, last_block=True, reduction_blocks=528)
+_CUDA = GpuOutline(subgroup=32, landing=True, last_block=True, reduction_blocks=528)
 
 
 def _outlined(text: str, options: GpuOutline = _CUDA) -> tuple[str, str, list[str]]:
@@ -98,11 +98,12 @@ def test_the_last_block_combines_the_others() -> None:
         text,
         """
   // CHECK: %[[PART:.*]] = "numba.device_alloc"(%{{.*}}, %[[N:.*]]) {numba.scratch = 0 : i64}
-  // CHECK: %[[HERE:.*]] = "numba.device_landing"(%[[PART]]) {number = 0 : i64}
+  // CHECK: %[[FLAG:.*]] = "numba.device_landing"(%[[PART]])
+  // CHECK: %[[HERE:.*]] = "numba.device_place"(%[[FLAG]]) {number = 1 : i64}
   // CHECK: "numba.device_counter"(%[[PART]])
   // CHECK: gpu.launch_func @gpu_kernels::@f_0 blocks
   // CHECK-NOT: gpu.launch_func
-  // CHECK: "numba.device_load"(%[[HERE]], %{{.*}})
+  // CHECK: "numba.device_arrived"(%[[FLAG]], %[[HERE]])
   // CHECK: gpu.func @f_0(
   // CHECK: gpu.shuffle xor
   // CHECK: llvm.fence syncscope("device") acq_rel
@@ -112,6 +113,9 @@ def test_the_last_block_combines_the_others() -> None:
   // CHECK: arith.extui %[[LAST]]
   // CHECK: gpu.barrier
   // CHECK: memref.store %c0_i32{{.*}}, %[[COUNTER]][%
+  // CHECK: llvm.fence acq_rel
+  // CHECK: memref.store %c1_i32
+  // CHECK: llvm.fence acq_rel
 """,
     )
     filecheck(
@@ -123,6 +127,9 @@ def test_the_last_block_combines_the_others() -> None:
   // CHECK: atom.global.add.u32
   // CHECK: fence.acq_rel.gpu
   // CHECK: bar.sync
+  // CHECK: fence.acq_rel.sys
+  // CHECK: st.global.b32 {{.*}}, 1;
+  // CHECK: fence.acq_rel.sys
 """,
     )
     after = ptx.split("atom.global.add")[1]

@@ -1,4 +1,4 @@
-"""CUDA devices through cuda-core: arrays of CuPy and of PyTorch.
+"""CUDA devices through cuda-core: arrays of CuPy, PyTorch, numba-cuda, and by protocols.
 
 Kernels run in the library's current stream of the array's device, in which the library
 frees memory, too.  So nothing has to wait for a kernel's end.
@@ -11,8 +11,9 @@ import functools
 import importlib
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from numba_mlir.errors import DeviceError, MissingBackendError
 from numba_mlir.gpu import codegen
@@ -20,6 +21,7 @@ from numba_mlir.gpu.backend import Facts, Properties
 from numba_mlir.gpu.backends.cuda_libraries import KNOWN, any_library, library_of
 from numba_mlir.gpu.kernel import Kernel
 from numba_mlir.gpu.places import DeviceArray, Place
+from numba_mlir.gpu.runtime import PLACE, PLACES
 
 # The packages' own stubs depend on how they are installed, or not.
 driver: Any = importlib.import_module("cuda.bindings.driver")
@@ -76,6 +78,9 @@ class CudaBackend:
     def namespace(self, array: Any) -> Any:
         return library_of(array).module
 
+    def inside(self, array: Any) -> AbstractContextManager[Any]:
+        return library_of(array).inside(array)
+
     def filled(self, like: Any, value: Any, dtype: Any) -> Any:
         return library_of(like).filled(like, value, dtype)
 
@@ -84,56 +89,80 @@ class CudaBackend:
 
     # -- memory ----------------------------------------------------------------------
     def read(self, owner: Any, address: int, size: int) -> bytes:
-        library = library_of(owner)
-        device, stream = library.where(owner)
-        _enter(device)
-        landing = _landing()
-        if not landing.address <= address < landing.address + _Landing.size:
-            target = landing.address
+        device, stream = library_of(owner).where(owner)
+        before = _enter(device)
+        try:
+            target = _landing().address + PLACE
             _check(driver.cuMemcpyDtoHAsync(target, address, size, stream), "a copy", owner)
-            address = target
-        _check(driver.cuStreamSynchronize(stream), "a copy", owner)
-        return ctypes.string_at(address, size)
+            _check(driver.cuStreamSynchronize(stream), "a copy", owner)
+            return ctypes.string_at(target, size)
+        finally:
+            _leave(before)
 
-    def landing(self, owner: Any, number: int) -> int:
-        _enter(library_of(owner).where(owner)[0])
-        if number >= _Landing.size // _PLACE:
-            raise DeviceError("too many results of one loop")
-        return _landing().address + number * _PLACE
+    def landing(self, owner: Any) -> int:
+        found = getattr(_THREAD, "landing", None)
+        if found is None or not found.number.value:
+            before = _enter(library_of(owner).where(owner)[0])
+            try:
+                found = _landing()
+                if not found.number.value:  # a call that failed left a kernel that stores to it
+                    _check(driver.cuCtxSynchronize(), "a kernel", owner)
+            finally:
+                _leave(before)
+        found.number.value = 0
+        return found.address
 
     def write(self, owner: Any, address: int, data: bytes) -> None:
-        library = library_of(owner)
-        device, stream = library.where(owner)
-        _enter(device)
+        device, stream = library_of(owner).where(owner)
         source = ctypes.create_string_buffer(data, len(data))
         where = ctypes.addressof(source)
-        _check(driver.cuMemcpyHtoDAsync(address, where, len(data), stream), "a copy", owner)
-        _check(driver.cuStreamSynchronize(stream), "a copy", owner)
+        before = _enter(device)
+        try:
+            _check(driver.cuMemcpyHtoDAsync(address, where, len(data), stream), "a copy", owner)
+            _check(driver.cuStreamSynchronize(stream), "a copy", owner)
+        finally:
+            _leave(before)
 
     def synchronize(self, owner: Any) -> None:
-        _, stream = library_of(owner).where(owner)
-        _check(driver.cuStreamSynchronize(stream), "the stream", owner)
+        device, stream = library_of(owner).where(owner)
+        before = _enter(device)
+        try:
+            _check(driver.cuStreamSynchronize(stream), "the stream", owner)
+        finally:
+            _leave(before)
 
     # -- kernels ---------------------------------------------------------------------
     def compile(self, llvm_ir: str, place: Place) -> bytes:
         library = _libdevice() if "@__nv_" in llvm_ir else None
         return codegen.ptx(llvm_ir, place.arch, library).encode()
 
+    def binary(self, kernel: Kernel) -> Binary:
+        device = int(kernel.place.device.rpartition(":")[2])
+        key = (kernel.digest, device)
+        if key not in _BINARIES:
+            _BINARIES[key] = _linked(kernel, device)
+        return _BINARIES[key]
+
     def launch(
         self, kernel: Kernel, owner: Any, arguments: int, grid: Sequence[int], block: Sequence[int]
     ) -> None:
         library = KNOWN.get(type(owner)) or library_of(owner)
         device, stream = library.where(owner)
-        _enter(device)
-        handle = kernel.loaded.get(device)
-        if handle is None:
-            handle = kernel.loaded[device] = _loaded(kernel, device)
-        _LAST[device, stream] = kernel
-        columns, rows, layers = grid
-        width, height = block
-        (error,) = _launch(handle, columns, rows, layers, width, height, 1, 0, stream, arguments, 0)
-        if int(error):
-            _check((error,), f"kernel {kernel.name}{kernel.where}", owner)
+        before = _enter(device)
+        try:
+            handle = kernel.loaded.get(device)
+            if handle is None:
+                handle = kernel.loaded[device] = _loaded(kernel, device)
+            _LAST[device, stream] = kernel
+            columns, rows, layers = grid
+            width, height = block
+            (error,) = _launch(
+                handle, columns, rows, layers, width, height, 1, 0, stream, arguments, 0
+            )
+            if int(error):
+                _check((error,), f"kernel {kernel.name}{kernel.where}", owner)
+        finally:
+            _leave(before)
 
     def properties(self, place: Place) -> Properties:
         device = _core.Device(int(place.device.rpartition(":")[2]))
@@ -141,6 +170,8 @@ class CudaBackend:
         return Properties(
             name=device.name,
             fp64=True,
+            landing=True,
+            atomic64=True,
             max_block=facts.max_threads_per_block,
             local_memory=facts.max_shared_memory_per_block,
             compute_units=facts.multiprocessor_count,
@@ -152,31 +183,37 @@ class CudaBackend:
 _CONTEXTS: dict[int, int] = {}
 
 
-def _enter(device: int) -> None:
-    """Make the device's primary context current in this thread."""
+def _enter(device: int) -> Any:
+    """Make the device's primary context current in this thread.  Returns what `_leave` makes
+    current again; None where the caller's device stays what it is."""
     known = _CONTEXTS.get(device)
     _, current = driver.cuCtxGetCurrent()
-    if known is None or int(current) != known:
-        _core.Device(device).set_current()
-        _, current = driver.cuCtxGetCurrent()
-        _CONTEXTS[device] = int(current)
+    if known is not None and int(current) == known:
+        return None
+    _core.Device(device).set_current()
+    _, now = driver.cuCtxGetCurrent()
+    _CONTEXTS[device] = int(now)
+    # a thread without a context is on device 0, as CUDA's run-time has it
+    same = int(current) == int(now) or (int(current) == 0 and device == 0)
+    return None if same else current
 
 
-#: bytes of one element at most
-_PLACE = 16
+def _leave(before: Any) -> None:
+    if before is not None:
+        driver.cuCtxSetCurrent(before)
 
 
 class _Landing:
-    """Memory of the host that the device writes to without a detour, for single elements."""
-
-    size = 4096
+    """Memory of the host that all devices write to without a detour, for single elements."""
 
     def __init__(self) -> None:
         flags = driver.CU_MEMHOSTALLOC_PORTABLE | driver.CU_MEMHOSTALLOC_DEVICEMAP
-        error, address = driver.cuMemHostAlloc(self.size, flags)
+        error, address = driver.cuMemHostAlloc(PLACES * PLACE, flags)
         if int(error):
             raise DeviceError(f"no memory of the host for the device: {error.name}")
         self.address = int(address)
+        self.number = ctypes.c_int32.from_address(self.address)
+        self.number.value = 1
 
     def __del__(self) -> None:
         if hasattr(self, "address") and driver is not None:  # None: Python ends
@@ -209,11 +246,40 @@ def _check(result: tuple[Any, ...], what: str, owner: Any) -> None:
         kernel = _LAST.get(where)
         behind = "" if kernel is None else f", behind kernel {kernel.name}{kernel.where}"
         name = _core.Device(where[0]).name
-        raise DeviceError(f"{what} on {name}{behind}: {reason} ({error.name})")
+        raise DeviceError(f"{what} on {name}{behind}: {reason} ({error.name}){_fate(where[0])}")
 
 
+def _fate(device: int) -> str:
+    """For errors: whether the process can still use the device."""
+    error = driver.cuMemGetInfo()[0]
+    if not int(error):
+        return ""
+    return (
+        f"; CUDA has given up all memory of this process on device {device}, and everything "
+        "there fails from now on: start a new process.  Arrays of the host are as they were"
+    )
+
+
+# -- code ------------------------------------------------------------------------------
 #: (digest of the code, device) -> cuda-core's object
 _OBJECTS: dict[tuple[str, int], Any] = {}
+
+
+class Binary(NamedTuple):
+    """Machine code of the architecture that a kernel's place names, and the release of the
+    driver that made it: as new ones take it."""
+
+    driver: int
+    code: bytes
+
+
+#: (digest of the code, device) -> what `CudaBackend.binary` gives
+_BINARIES: dict[tuple[str, int], Binary] = {}
+
+
+def _release() -> int:
+    """Of the driver."""
+    return int(driver.cuDriverGetVersion()[1])
 
 
 def _loaded(kernel: Kernel, device: int) -> int:
@@ -221,11 +287,38 @@ def _loaded(kernel: Kernel, device: int) -> int:
     key = (kernel.digest, device)
     try:
         if key not in _OBJECTS:
-            _OBJECTS[key] = _core.ObjectCode.from_ptx(kernel.code)
+            made = kernel.binary
+            if made is not None and made.driver <= _release():
+                _OBJECTS[key] = _core.ObjectCode.from_cubin(made.code)
+            else:
+                _OBJECTS[key] = _core.ObjectCode.from_ptx(kernel.code)
         return int(_OBJECTS[key].get_kernel(kernel.name).handle)
     except Exception as exc:
         name = _core.Device(device).name
         raise DeviceError(f"{name} refused kernel {kernel.name}{kernel.where}: {exc}") from exc
+
+
+def _linked(kernel: Kernel, device: int) -> Binary:
+    """The kernel's PTX as the driver's linker compiles it for a device."""
+    before = _enter(device)
+    error, state = driver.cuLinkCreate(0, [], [])
+    _check_linked(error, kernel, device)
+    try:
+        kind, code = driver.CUjitInputType.CU_JIT_INPUT_PTX, kernel.code + b"\0"
+        (error,) = driver.cuLinkAddData(state, kind, code, len(code), b"kernel", 0, [], [])
+        _check_linked(error, kernel, device)
+        error, address, size = driver.cuLinkComplete(state)
+        _check_linked(error, kernel, device)
+        return Binary(_release(), ctypes.string_at(address, size))
+    finally:
+        driver.cuLinkDestroy(state)
+        _leave(before)
+
+
+def _check_linked(error: Any, kernel: Kernel, device: int) -> None:
+    if int(error):
+        name = _core.Device(device).name
+        raise DeviceError(f"{name} refused kernel {kernel.name}{kernel.where}: {error.name}")
 
 
 @functools.cache

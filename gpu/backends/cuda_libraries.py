@@ -1,4 +1,4 @@
-"""The array libraries of CUDA devices: CuPy and PyTorch.
+"""The array libraries of CUDA devices: CuPy and PyTorch, and which one an array is of.
 
 Each class answers for the arrays of one library; `CudaBackend` asks the one of an array.
 """
@@ -9,27 +9,16 @@ import functools
 import importlib
 import importlib.util
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
-from numba.np import numpy_support
 
 from numba_mlir.errors import DeviceError, MissingBackendError
 from numba_mlir.gpu.backend import Facts
-from numba_mlir.gpu.places import DeviceArray, Place
-
-_core: Any = importlib.import_module("cuda.core")
-
-
-@functools.cache
-def _place(library: str, device: int) -> Place:
-    return Place("cuda", f"cuda:{device}", library, f"sm_{_core.Device(device).arch}")
-
-
-@functools.cache
-def _type(dtype: Any, ndim: int, layout: str, library: str, device: int) -> DeviceArray:
-    numba_type = numpy_support.from_dtype(np.dtype(dtype))
-    return DeviceArray(numba_type, ndim, layout, _place(library, device))
+from numba_mlir.gpu.backends.cuda_arrays import array_type
+from numba_mlir.gpu.backends.cuda_protocols import NumbaCuda, Protocols
+from numba_mlir.gpu.places import DeviceArray
 
 
 class _Cupy:
@@ -40,7 +29,7 @@ class _Cupy:
     def type_of(self, array: Any) -> DeviceArray:
         flags = array.flags
         layout = "C" if flags.c_contiguous else "F" if flags.f_contiguous else "A"
-        return _type(array.dtype, array.ndim, layout, "cupy", array.data.device_id)
+        return array_type(array.dtype, array.ndim, layout, "cupy", array.data.device_id)
 
     def from_host(self, array: Any) -> Any:
         fortran = array.flags.f_contiguous and not array.flags.c_contiguous
@@ -56,6 +45,9 @@ class _Cupy:
     def facts(self, array: Any) -> Facts:
         return (array.data.ptr, *array.shape, *array.strides)
 
+    def inside(self, array: Any) -> AbstractContextManager[Any]:
+        return array.device
+
     def empty(self, like: Any, shape: Sequence[int], dtype: Any) -> Any:
         with like.device:
             return self.module.empty(tuple(shape), dtype)
@@ -68,21 +60,23 @@ class _Cupy:
         return self.module.ndarray(tuple(shape), dtype, pointer, strides=tuple(strides))
 
     def copy(self, array: Any, order: str) -> Any:
-        return array.copy(order=order)
+        with array.device:  # CuPy copies to the current one
+            return array.copy(order=order)
 
     def filled(self, like: Any, value: Any, dtype: Any) -> Any:
         with like.device:
             return self.module.full(like.shape, value, dtype)
 
     def converted(self, array: Any, dtype: Any) -> Any:
-        return array.astype(dtype)
+        with array.device:
+            return array.astype(dtype)
 
 
 class _Torch:
     def __init__(self) -> None:
         self.module: Any = importlib.import_module("torch")
         names = ("bool", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64",
-                 "float32", "float64", "complex64", "complex128")  # fmt: skip
+                 "float16", "float32", "float64", "complex64", "complex128")  # fmt: skip
         torch_types = {name: getattr(self.module, name, None) for name in names}
         self._to_torch = {np.dtype(n): t for n, t in torch_types.items() if t is not None}
         self._to_numpy = {t: n for n, t in self._to_torch.items()}
@@ -98,7 +92,7 @@ class _Torch:
         contiguous = array.is_contiguous()
         turned = array.ndim == 2 and array.mT.is_contiguous()
         layout = "C" if contiguous else "F" if turned else "A"
-        return _type(dtype, array.ndim, layout, "torch", array.device.index)
+        return array_type(dtype, array.ndim, layout, "torch", array.device.index)
 
     def from_host(self, array: Any) -> Any:
         return self.module.tensor(np.ascontiguousarray(array), device="cuda")
@@ -113,6 +107,9 @@ class _Torch:
     def facts(self, array: Any) -> Facts:
         size = array.element_size()
         return (array.data_ptr(), *array.shape, *[step * size for step in array.stride()])
+
+    def inside(self, array: Any) -> AbstractContextManager[Any]:
+        return nullcontext()  # its functions work where their arguments are
 
     def empty(self, like: Any, shape: Sequence[int], dtype: Any) -> Any:
         return self.module.empty(tuple(shape), dtype=self._to_torch[dtype], device=like.device)
@@ -144,7 +141,7 @@ class _Torch:
 
 
 #: top-level module of an array's class -> its library
-_LIBRARIES = {"cupy": _Cupy, "torch": _Torch}
+_LIBRARIES = {"cupy": _Cupy, "torch": _Torch, "numba": NumbaCuda}
 #: class of arrays -> its library
 KNOWN: dict[type, Any] = {}
 
@@ -160,8 +157,8 @@ def library_of(array: Any) -> Any:
 @functools.cache
 def any_library() -> Any:
     """The first of the libraries that is installed."""
-    for name in _LIBRARIES:
-        if importlib.util.find_spec(name) is not None:
+    for name, package in (("cupy", "cupy"), ("torch", "torch"), ("numba", "numba_cuda")):
+        if importlib.util.find_spec(package) is not None:
             return _make(name)
     raise MissingBackendError(
         "NumPy arrays go to a CUDA device by cupy or torch: pip install cupy-cuda13x, for example"
@@ -170,11 +167,11 @@ def any_library() -> Any:
 
 @functools.cache
 def _make(name: str) -> Any:
-    if name not in _LIBRARIES:
-        # Those of numba-cuda as well: Numba's dispatcher, in C, remembers types of them and of
-        # NumPy arrays in one table, for all functions of the process.
-        raise DeviceError(
-            f"arrays of {name} are not supported; those of cupy and torch are "
-            "(cupy.asarray or cupy.from_dlpack makes one without a copy)"
-        )
-    return _LIBRARIES[name]()
+    """The library of arrays whose class is in package ``name``; an unknown one's by the
+    protocols that it has."""
+    return _LIBRARIES[name]() if name in _LIBRARIES else _protocols()
+
+
+@functools.cache
+def _protocols() -> Protocols:
+    return Protocols()

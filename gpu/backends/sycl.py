@@ -10,20 +10,22 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
+import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
-
-from numba.np import numpy_support
 
 from numba_mlir.errors import DeviceError
 from numba_mlir.gpu import codegen
 from numba_mlir.gpu.backend import Facts, Properties
 from numba_mlir.gpu.kernel import Kernel
-from numba_mlir.gpu.places import DeviceArray, Place
+from numba_mlir.gpu.places import DeviceArray, Place, element_type
+from numba_mlir.gpu.runtime import PLACE, PLACES
 
 # The packages' own stubs depend on how they are installed, or not.
 dpctl: Any = importlib.import_module("dpctl")
+_memory: Any = importlib.import_module("dpctl.memory")
 _program_module: Any = importlib.import_module("dpctl.program")
 SequentialOrderManager: Any = importlib.import_module("dpctl.utils").SequentialOrderManager
 
@@ -92,7 +94,10 @@ class SyclBackend:
         return _wrapped(_tensor(raw).copy(raw, order=order), array)
 
     def namespace(self, array: Any) -> Any:
-        return importlib.import_module("dpnp") if _is_dpnp(array) else _tensor(array)
+        return importlib.import_module("dpnp") if _is_dpnp(array) else _tensor(_raw(array))
+
+    def inside(self, array: Any) -> AbstractContextManager[Any]:
+        return nullcontext()
 
     def filled(self, like: Any, value: Any, dtype: Any) -> Any:
         raw = _raw(like)
@@ -112,8 +117,16 @@ class SyclBackend:
         self._memcpy(owner, ctypes.addressof(ctypes.c_char.from_buffer(target)), address, size)
         return bytes(target)
 
-    def landing(self, owner: Any, number: int) -> int:
-        raise DeviceError("SYCL kernels store their results in arrays of the device")
+    def landing(self, owner: Any) -> int:
+        queue = _raw(owner).sycl_queue
+        known: dict[Any, Any] = _THREAD.__dict__
+        found = known.get(queue.sycl_context)
+        if found is None:
+            made = _memory.MemoryUSMHost(PLACES * PLACE, queue=queue)
+            # kernels have ended when `launch` returns: results are there at once
+            ctypes.c_int32.from_address(made._pointer).value = 1
+            found = known[queue.sycl_context] = (made._pointer, made)
+        return found[0]
 
     def write(self, owner: Any, address: int, data: bytes) -> None:
         self.synchronize(owner)
@@ -132,6 +145,9 @@ class SyclBackend:
     # -- kernels ---------------------------------------------------------------------
     def compile(self, llvm_ir: str, place: Place) -> bytes:
         return codegen.spirv(llvm_ir)
+
+    def binary(self, kernel: Kernel) -> None:
+        return None
 
     def launch(
         self, kernel: Kernel, owner: Any, arguments: int, grid: Sequence[int], block: Sequence[int]
@@ -158,12 +174,16 @@ class SyclBackend:
         return Properties(
             name=device.name,
             fp64=device.has_aspect_fp64,
+            landing=device.has_aspect_usm_host_allocations,
+            atomic64=device.has_aspect_atomic64,
             max_block=device.max_work_group_size,
             local_memory=device.local_mem_size,
             compute_units=device.max_compute_units,
         )
 
 
+#: context -> where results of this thread's kernels arrive
+_THREAD = threading.local()
 #: where ``usm_ndarray`` is: dpctl 0.22 has given it to dpnp
 _TENSOR = "dpctl.tensor" if hasattr(dpctl, "tensor") else "dpnp.tensor"
 
@@ -174,9 +194,10 @@ def _order(array: Any) -> str:
 
 # -- array libraries -------------------------------------------------------------------
 def _library(array: Any) -> str:
-    """The library of an array's class, as its module is called."""
-    module = type(array).__module__
-    return "dpnp" if _is_dpnp(array) else ".".join(module.split(".")[:2])
+    """The library of an array, as its module is called."""
+    if _is_dpnp(array):
+        return "dpnp"
+    return ".".join(type(_raw(array)).__module__.split(".")[:2])
 
 
 def _is_dpnp(array: Any) -> bool:
@@ -184,8 +205,15 @@ def _is_dpnp(array: Any) -> bool:
 
 
 def _raw(array: Any) -> Any:
-    """The ``usm_ndarray`` of an array."""
-    return array.get_array() if _is_dpnp(array) else array
+    """The ``usm_ndarray`` of an array, which objects of other libraries share memory with."""
+    if _is_dpnp(array):
+        return array.get_array()
+    if type(array).__name__ == "usm_ndarray":
+        return array
+    tensor = importlib.import_module(_TENSOR)
+    if hasattr(type(array), "__dlpack__"):
+        return tensor.from_dlpack(array)
+    return tensor.asarray(array, copy=False)
 
 
 def _wrapped(raw: Any, like: Any) -> Any:
@@ -200,7 +228,7 @@ def _tensor(raw: Any) -> Any:
 
 @functools.cache
 def _type(dtype: Any, ndim: int, layout: str, readonly: bool, place: Place) -> DeviceArray:
-    return DeviceArray(numpy_support.from_dtype(dtype), ndim, layout, place, readonly)
+    return DeviceArray(element_type(dtype), ndim, layout, place, readonly)
 
 
 @functools.cache

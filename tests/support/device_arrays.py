@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,9 +29,10 @@ class Library:
     def to_host(self, value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(map(self.to_host, value))
-        interfaces = ("__sycl_usm_array_interface__", "__cuda_array_interface__")
+        interfaces = ("__sycl_usm_array_interface__", "__cuda_array_interface__", "__dlpack__")
         on_device = any(hasattr(type(value), interface) for interface in interfaces)
-        return self.asnumpy(value) if on_device else value
+        host = isinstance(value, (np.ndarray, np.generic))
+        return self.asnumpy(value) if on_device and not host else value
 
 
 def _dpnp() -> Library:
@@ -66,17 +69,73 @@ def _torch() -> Library:
     return Library("torch", "cuda", lambda a: torch.from_numpy(a.copy()).cuda(), to_numpy)
 
 
-_MAKERS = {"dpnp": _dpnp, "dpnp.tensor": _tensor, "cupy": _cupy, "torch": _torch}
-LIBRARIES = tuple(_MAKERS)
+def _numba_cuda() -> Library:
+    from numba import cuda
+
+    cuda.current_context()
+    return Library("numba.cuda", "cuda", cuda.to_device, lambda a: a.copy_to_host())
+
+
+class OnlyDLPack:
+    """An array that other libraries can only have by DLPack."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self.array.__dlpack_device__()
+
+
+def _cuda_core() -> Library:
+    """Views of cuda-core, which have DLPack only."""
+    import cupy
+
+    view = importlib.import_module("cuda.core.utils").StridedMemoryView
+
+    def to_device(array: Any) -> Any:
+        return view.from_cuda_array_interface(cupy.asarray(array, order="K"), -1)
+
+    return Library("cuda.core", "cuda", to_device, _to_host)
+
+
+def _dlpack(name: str) -> Library:
+    inner = _MAKERS[name]()
+    return Library(
+        f"DLPack of {name}", inner.backend, lambda a: OnlyDLPack(inner.asarray(a)), _to_host
+    )
+
+
+def _to_host(array: Any) -> Any:
+    from numba_mlir.gpu.backend import backend_of
+
+    back = backend_of(array)
+    assert back is not None
+    return back.to_host(array)
+
+
+_MAKERS = {"dpnp": _dpnp, "dpnp.tensor": _tensor, "cupy": _cupy, "torch": _torch,
+           "numba.cuda": _numba_cuda, "cuda.core": _cuda_core}  # fmt: skip
+_MAKERS |= {f"DLPack of {name}": functools.partial(_dlpack, name)
+            for name in ("dpnp.tensor", "cupy")}  # fmt: skip
+#: libraries with functions on arrays
+LIBRARIES = ("dpnp", "dpnp.tensor", "cupy", "torch")
 #: one form of arrays for each package
 PACKAGES = tuple(name for name in LIBRARIES if "." not in name)
+#: those that have arrays only
+ARRAYS_ONLY = tuple(name for name in _MAKERS if name not in LIBRARIES)
+#: what has to be installed for a library whose module is called otherwise
+_NEEDED = {"numba.cuda": ("numba_cuda",), "cuda.core": ("cuda", "cupy"),
+           "DLPack of dpnp.tensor": ("dpnp",), "DLPack of cupy": ("cuda", "cupy")}  # fmt: skip
 
 
 def library(name: str) -> Library | str:
     """The library, or why it cannot be used here."""
-    package = name.split(".")[0]
-    if importlib.util.find_spec(package) is None:
-        return f"{package} is not installed"
+    for package in _NEEDED.get(name, (name.split(".")[0],)):
+        if importlib.util.find_spec(package) is None:
+            return f"{package} is not installed"
     try:
         return _MAKERS[name]()
     except Exception as exc:
