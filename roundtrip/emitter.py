@@ -25,8 +25,10 @@ _NUMBERS = frozenset({types.Boolean, types.Integer, types.Float, types.Complex})
 #: by intrinsic and argument types: the signature, and the intrinsic's type, which knows
 #: the implementation for it only as long as it lives
 Signatures = dict[tuple[Any, tuple[Any, ...]], tuple[Any, Any]]
-#: by typing context
-_LASTING: WeakKeyDictionary[Any, Signatures] = WeakKeyDictionary()
+#: by operator and argument types: the signature
+Operators = dict[tuple[Any, tuple[Any, ...]], Any]
+#: by typing context: what is known of intrinsics and operators on numbers
+_LASTING: WeakKeyDictionary[Any, tuple[Signatures, Operators]] = WeakKeyDictionary()
 
 
 class Emitter:
@@ -44,8 +46,8 @@ class Emitter:
         #: names that a value may keep: assigned once originally, and still free
         self._free = single_definitions - reserved
         self._signatures: Signatures = {}
-        self._operators: dict[tuple[Any, tuple[Any, ...]], Any] = {}
-        self._lasting = _LASTING.setdefault(state.typingctx, {})
+        self._operators: Operators = {}
+        self._lasting = _LASTING.setdefault(state.typingctx, ({}, {}))
         self._locations: dict[Any, Any] = {}
 
     # -- locations -----------------------------------------------------------
@@ -134,7 +136,7 @@ class Emitter:
     def signature(self, function: Any, numba_type: Any, arg_types: tuple[Any, ...]) -> Any:
         """Numba's signature of a call; that of an intrinsic on numbers is looked up once."""
         lasts = isinstance(function, _Intrinsic) and all(type(t) in _NUMBERS for t in arg_types)
-        known: Signatures = self._lasting if lasts else self._signatures
+        known: Signatures = self._lasting[0] if lasts else self._signatures
         key = (function, arg_types)
         found = known.get(key)
         if found is None:
@@ -149,12 +151,14 @@ class Emitter:
         return self.assign(expr, sig.return_type, hint)
 
     def resolve(self, fn: Any, arg_types: tuple[Any, ...]) -> Any:
-        """Numba's signature of a built-in operator."""
+        """Numba's signature of a built-in operator; that for numbers is looked up once."""
+        lasts = all(type(t) in _NUMBERS for t in arg_types)
+        known: Operators = self._lasting[1] if lasts else self._operators
         key = (fn, arg_types)
-        found = self._operators.get(key)
+        found = known.get(key)
         if found is None:
             found = self.state.typingctx.resolve_function_type(fn, arg_types, {})
-            self._operators[key] = found
+            known[key] = found
         return found
 
     def cast(self, var: Any, to: Any) -> Any:
