@@ -45,12 +45,25 @@ _LOOPS = (
     "loop-invariant-code-motion)"
 )
 _BRANCHES = "builtin.module(convert-scf-to-cf)"
+#: conversions in order; those of a dialect are needed only where it is used
 _CONVERSIONS = (
-    "builtin.module(convert-vector-to-llvm,convert-complex-to-llvm,expand-strided-metadata,"
-    "lower-affine,finalize-memref-to-llvm,convert-math-to-llvm,convert-arith-to-llvm,"
-    "convert-index-to-llvm,convert-ub-to-llvm,convert-cf-to-llvm,convert-func-to-llvm,"
-    "canonicalize,cse,reconcile-unrealized-casts)"
+    ("convert-vector-to-llvm", "vector"),
+    ("convert-complex-to-llvm", "complex"),
+    ("expand-strided-metadata", ""),
+    ("lower-affine", ""),
+    ("finalize-memref-to-llvm", ""),
+    ("convert-math-to-llvm", "math"),
+    ("convert-arith-to-llvm", ""),
+    ("convert-index-to-llvm", "index"),
+    ("convert-ub-to-llvm", "ub"),
+    ("convert-cf-to-llvm", ""),
+    ("convert-func-to-llvm", ""),
+    ("canonicalize", ""),
+    ("cse", ""),
+    ("reconcile-unrealized-casts", ""),
 )
+#: dialects of which the conversion may make operations of any other
+_INTO_OTHERS = frozenset({"vector", "complex"})
 #: dialects that `_CONVERSIONS` lowers; single operations of others
 _LOWERED = frozenset({"arith", "math", "complex", "memref", "scf", "cf", "index", "func", "ub",
                       "llvm", "builtin"})  # fmt: skip
@@ -86,9 +99,20 @@ def lower(module: Any, fastmath: str = "", vectors: Vectors = NO_VECTORS) -> Non
                     _replace(op, rule(op))
         libm.call_library(module)
         _make_ways_out(module)
-        mlir.run_pipeline(module.operation, _CONVERSIONS)
+        mlir.run_pipeline(module.operation, _conversions(module))
         if vectors.bits and (spread or dense or libm.is_called(module)):
             libm.prefer_width(function(module, "body"), vectors.bits)
+
+
+def _conversions(module: Any) -> str:
+    """The pipeline that brings ``module`` into the LLVM dialect."""
+    used = {op.name.partition(".")[0] for op in nested(module.operation)}
+    wanted = [
+        name
+        for name, dialect in _CONVERSIONS
+        if not dialect or dialect in used or used & _INTO_OTHERS
+    ]
+    return f"builtin.module({','.join(wanted)})"
 
 
 def _is_dense(loop: Any) -> bool:
