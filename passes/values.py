@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from numba_mlir import mlir
@@ -18,15 +18,20 @@ def operations(block: Any) -> list[Any]:
     return [op.operation for op in block.operations]
 
 
-def nested(op: Any) -> Iterator[Any]:
+def nested(op: Any) -> list[Any]:
     """All operations inside ``op``'s regions, outer before inner, in textual order."""
-    for region in op.regions:
-        for block in region.blocks:
-            for view in block.operations:
-                child = view.operation
-                yield child
-                if len(child.regions):  # few have any, and a generator costs more than the test
-                    yield from nested(child)
+    found: list[Any] = []
+    if len(op.regions):
+        ir = mlir.ir
+        go_on = ir.WalkResult.ADVANCE
+
+        def visit(inner: Any) -> Any:
+            found.append(inner)
+            return go_on
+
+        op.walk(visit, ir.WalkOrder.PRE_ORDER)
+        del found[0]  # op itself
+    return found
 
 
 def has_inner_loop(op: Any) -> bool:

@@ -8,14 +8,14 @@ arrays of array statements by ``np.empty`` as well.  What comes out is an ordina
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numba.core import cgutils, ir, types
 from numba.core.compiler_machinery import FunctionPass, register_pass
-from numba.core.datamodel import models, register_default
-from numba.core.extending import intrinsic, overload_classmethod
+from numba.core.extending import intrinsic
 from numba.core.ir_utils import mk_unique_var
 from numba.np import arrayobj
 from numba.parfors.parfor import Parfor
@@ -30,36 +30,54 @@ _CALLS: dict[Any, Content] = {
 _LIKE = (np.empty_like, np.zeros_like)
 
 
-class FreshArray(types.Array):
-    """The type of an array while it is allocated: it has `_allocate` of its own."""
-
-
-register_default(FreshArray)(models.ArrayModel)
-
-
-@intrinsic
-def _new_memory(typingctx: Any, size: Any, alignment: Any) -> Any:
+def _new_memory(context: Any, builder: Any, size: Any, alignment: Any) -> Any:
     """A MemInfo of at least ``size`` bytes; MemoryError where there is none."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        block_cache.load()
-        context.active_code_library._reload_init.add(block_cache.load)
-        kind = cgutils.ir.FunctionType(cgutils.voidptr_t, [arg.type for arg in args])
-        function = cgutils.get_or_insert_function(builder.module, kind, block_cache.NEW_ARRAY)
-        made = builder.call(function, args)
-        message = "Allocation failed (probably too large)."  # as Numba says it
-        cgutils.guard_memory_error(context, builder, made, message)
-        return made
-
-    return types.MemInfoPointer(types.voidptr)(size, alignment), codegen
+    block_cache.load()
+    context.active_code_library._reload_init.add(block_cache.load)
+    kind = cgutils.ir.FunctionType(cgutils.voidptr_t, [size.type, alignment.type])
+    function = cgutils.get_or_insert_function(builder.module, kind, block_cache.NEW_ARRAY)
+    made = builder.call(function, [size, alignment])
+    message = "Allocation failed (probably too large)."  # as Numba says it
+    cgutils.guard_memory_error(context, builder, made, message)
+    return made
 
 
-@overload_classmethod(FreshArray, "_allocate", target="CPU")
-def _allocate(cls: Any, size: Any, alignment: Any) -> Callable[..., Any]:
-    def impl(cls: Any, size: Any, alignment: Any) -> Any:
-        return _new_memory(size, alignment)
+def _new_array(context: Any, builder: Any, array: Any, shape: Sequence[Any]) -> tuple[Any, Any]:
+    """An array of Numba type ``array`` with layout C or F, and its bytes.
 
-    return impl
+    ``shape`` are sizes of 64 bits, none of them negative.  ValueError where the array is larger
+    than 2**63 bytes, as in NumPy.
+    """
+    item = context.get_abi_sizeof(context.get_data_type(array.dtype))
+    itemsize = context.get_constant(types.intp, item)
+    size, too_big = context.get_constant(types.intp, 1), cgutils.false_bit
+    for factor in (*shape, itemsize):
+        product = builder.smul_with_overflow(size, factor)
+        size = builder.extract_value(product, 0)
+        too_big = builder.or_(too_big, builder.extract_value(product, 1))
+    strides, order = [itemsize] * array.ndim, list(range(array.ndim))
+    order = order if array.layout == "F" else order[::-1]
+    for inner, axis in itertools.pairwise(order):
+        strides[axis] = builder.mul(strides[inner], shape[inner])
+    with builder.if_then(too_big, likely=False):
+        message = (
+            "array is too big; `arr.size * arr.dtype.itemsize` is larger than"
+            " the maximum possible size."
+        )
+        context.call_conv.return_user_exc(builder, ValueError, (message,))
+    alignment = context.get_preferred_array_alignment(array.dtype)
+    alignment = context.get_constant(types.uint32, alignment)
+    meminfo = _new_memory(context, builder, size, alignment)
+    made = context.make_array(array)(context, builder)
+    arrayobj.populate_array(
+        made,
+        data=builder.bitcast(context.nrt.meminfo_data(builder, meminfo), made.data.type),
+        shape=list(shape),
+        strides=strides,
+        itemsize=itemsize,
+        meminfo=meminfo,
+    )
+    return made, size
 
 
 @functools.cache
@@ -68,7 +86,6 @@ def allocator(array: Any, content: Content) -> Any:
 
     For a copy, that has the same layout and is contiguous.
     """
-    fresh = FreshArray(array.dtype, array.ndim, array.layout)
 
     @intrinsic
     def new_array(typingctx: Any, like: Any) -> Any:
@@ -78,8 +95,7 @@ def allocator(array: Any, content: Content) -> Any:
             known = isinstance(like, types.Array)
             parse = arrayobj._parse_empty_like_args if known else arrayobj._parse_empty_args
             _, shapes = parse(context, builder, sig, args)
-            made = arrayobj._empty_nd_impl(context, builder, fresh, shapes)
-            size = builder.mul(made.itemsize, made.nitems)
+            made, size = _new_array(context, builder, array, shapes)
             if content == "zeros":
                 cgutils.memset(builder, made.data, size, 0)
             elif content == "copy":
