@@ -41,15 +41,15 @@ CANONICAL: dict[str, types.Type] = {
 
 def kind(ty: types.Type) -> str | None:
     """``"bool"``, ``"int"``, ``"float"`` or ``"complex"``; None when not a scalar."""
-    if isinstance(ty, types.Boolean):
-        return "bool"
-    if isinstance(ty, types.Integer):
-        return "int"
-    if isinstance(ty, types.Float):
-        return "float"
-    if isinstance(ty, types.Complex):
-        return "complex"
-    return None
+    return _kind(type(ty))
+
+
+@functools.cache
+def _kind(class_: type) -> str | None:
+    """`kind` of the instances of a class; Numba's classes of types are slow to test."""
+    kinds = {types.Boolean: "bool", types.Integer: "int", types.Float: "float",
+             types.Complex: "complex"}  # fmt: skip
+    return next((found for base, found in kinds.items() if issubclass(class_, base)), None)
 
 
 def is_signed(ty: types.Type) -> bool:

@@ -94,6 +94,7 @@ def find(
     if not loops:
         return found
     defs, uses = definitions(blocks)
+    readers = _Readers(blocks)
     for header, loop in loops.items():
         exits = loop.exits(control)
         if len(exits) != 1 or exits[0][0] != header:
@@ -106,7 +107,7 @@ def find(
             found.absorbed |= found.statements[header]
             found.calls[id(call)] = loop_
             continue
-        by_itself = _match_counter(frame, blocks, header, loop, defs, uses)
+        by_itself = _match_counter(frame, blocks, header, loop, defs, uses, readers)
         if by_itself is not None and by_itself[0].variable not in live_at_exit:
             found.loops[header], statements = by_itself
             found.statements[header] = {id(s) for s in statements}
@@ -129,6 +130,24 @@ def definitions(blocks: Mapping[int, Any]) -> tuple[dict[str, list[Any]], Counte
                 read = stmt.list_vars()
             uses.update(v.name for v in read)
     return defs, uses
+
+
+class _Readers:
+    """The statements that read a variable; worked out when somebody asks."""
+
+    def __init__(self, blocks: Mapping[int, Any]) -> None:
+        self._blocks = blocks
+        self._found: dict[str, list[Any]] | None = None
+
+    def of(self, name: str) -> list[Any]:
+        """The statements that read ``name``, each once."""
+        if self._found is None:
+            self._found = {}
+            for block in self._blocks.values():
+                for stmt in block.body:
+                    for read in names_read(stmt):
+                        self._found.setdefault(read, []).append(stmt)
+        return self._found.get(name, [])
 
 
 def _match(
@@ -175,6 +194,7 @@ def _match_counter(
     loop: graph.Loop,
     defs: Mapping[str, list[Any]],
     uses: Mapping[str, int],
+    readers: _Readers,
 ) -> tuple[Counted, list[Any]] | None:
     """A loop ``while i < n`` with ``i = i + step`` as its last statement and constant steps.
 
@@ -194,15 +214,18 @@ def _match_counter(
     if frame.type_of(name) != types.int64 or frame.type_of(bound) != types.int64:
         return None
     latch = blocks[loop.latches[0]].body
-    inside = [s for label in loop.body for s in blocks[label].body]
     steps = _steps(latch, name, defs, uses)
-    written = {s.target.name for s in inside if isinstance(s, ir.Assign)}
-    if steps is None or bound in written:
+    if steps is None:
         return None
     statements, step = steps
-    everywhere = [s for b in blocks.values() for s in b.body if s not in statements]
-    others = [s for s in everywhere if name in names_read(s)]
-    if any(s not in inside for s in others) or sum(d in inside for d in defs[name]) != 1:
+    # by identity: Numba takes statements for equal that say the same in different places
+    inside = {id(s): s for label in loop.body for s in blocks[label].body}
+    if bound in {s.target.name for s in inside.values() if isinstance(s, ir.Assign)}:
+        return None
+    allowed = inside.keys() | {id(s) for s in statements}
+    if any(id(s) not in allowed for s in readers.of(name)):
+        return None
+    if sum(id(d) in inside for d in defs[name]) != 1:
         return None
     private = frozenset({name, more, *(s.target.name for s in statements)})
     counted = Counted(header, branch.truebr, name, (name, bound), step, private,
