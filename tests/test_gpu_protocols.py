@@ -190,6 +190,9 @@ def test_an_array_of_an_unknown_library() -> None:
     cupy.testing.assert_array_equal(cupy.from_dlpack(result), cupy.arange(10.0) * 2)
     _compiled(_set_all)(array)
     assert float(array.kept.sum()) == 70.0
+    empty = _Foreign(cupy.empty((0, 3)))
+    assert _compiled(foo)(empty, empty) == 0.0
+    assert _compiled(lambda a: a * 2)(empty).shape == (0, 3)
 
 
 def test_a_read_only_array() -> None:

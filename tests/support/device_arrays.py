@@ -96,7 +96,7 @@ def _cuda_core() -> Library:
     view = importlib.import_module("cuda.core.utils").StridedMemoryView
 
     def to_device(array: Any) -> Any:
-        return view.from_cuda_array_interface(cupy.asarray(array, order="K"), -1)
+        return view.from_dlpack(cupy.asarray(array, order="K"), -1)
 
     return Library("cuda.core", "cuda", to_device, _to_host)
 
