@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -193,6 +194,16 @@ def test_an_array_of_an_unknown_library() -> None:
     empty = _Foreign(cupy.empty((0, 3)))
     assert _compiled(foo)(empty, empty) == 0.0
     assert _compiled(lambda a: a * 2)(empty).shape == (0, 3)
+
+
+def test_a_thread_that_has_not_seen_the_device(lib: Library) -> None:
+    array = lib.asarray(np.arange(10.0))
+    compiled = numba_mlir.njit(parallel=True)(lambda a: (a * 2, a.copy(), a.sum()))
+    with ThreadPoolExecutor(1) as pool:
+        double, same, total = pool.submit(compiled, array).result()
+    assert total == 45.0
+    np.testing.assert_array_equal(lib.asnumpy(double), np.arange(10.0) * 2)
+    np.testing.assert_array_equal(lib.asnumpy(same), np.arange(10.0))
 
 
 def test_a_read_only_array() -> None:

@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 from numba_mlir.errors import DeviceError, MissingBackendError
 from numba_mlir.gpu import codegen
 from numba_mlir.gpu.backend import Facts, Properties
+from numba_mlir.gpu.backends.cuda_arrays import driver, enter, leave
 from numba_mlir.gpu.backends.cuda_libraries import KNOWN, any_library, library_of
 from numba_mlir.gpu.kernel import Kernel
 from numba_mlir.gpu.places import DeviceArray, Place
 from numba_mlir.gpu.runtime import PLACE, PLACES
 
 # The packages' own stubs depend on how they are installed, or not.
-driver: Any = importlib.import_module("cuda.bindings.driver")
 _core: Any = importlib.import_module("cuda.core")
 _pathfinder: Any = importlib.import_module("cuda.pathfinder")
 
@@ -90,25 +90,25 @@ class CudaBackend:
     # -- memory ----------------------------------------------------------------------
     def read(self, owner: Any, address: int, size: int) -> bytes:
         device, stream = library_of(owner).where(owner)
-        before = _enter(device)
+        before = enter(device)
         try:
             target = _landing().address + PLACE
             _check(driver.cuMemcpyDtoHAsync(target, address, size, stream), "a copy", owner)
             _check(driver.cuStreamSynchronize(stream), "a copy", owner)
             return ctypes.string_at(target, size)
         finally:
-            _leave(before)
+            leave(before)
 
     def landing(self, owner: Any) -> int:
         found = getattr(_THREAD, "landing", None)
         if found is None or not found.number.value:
-            before = _enter(library_of(owner).where(owner)[0])
+            before = enter(library_of(owner).where(owner)[0])
             try:
                 found = _landing()
                 if not found.number.value:  # a call that failed left a kernel that stores to it
                     _check(driver.cuCtxSynchronize(), "a kernel", owner)
             finally:
-                _leave(before)
+                leave(before)
         found.number.value = 0
         return found.address
 
@@ -116,20 +116,20 @@ class CudaBackend:
         device, stream = library_of(owner).where(owner)
         source = ctypes.create_string_buffer(data, len(data))
         where = ctypes.addressof(source)
-        before = _enter(device)
+        before = enter(device)
         try:
             _check(driver.cuMemcpyHtoDAsync(address, where, len(data), stream), "a copy", owner)
             _check(driver.cuStreamSynchronize(stream), "a copy", owner)
         finally:
-            _leave(before)
+            leave(before)
 
     def synchronize(self, owner: Any) -> None:
         device, stream = library_of(owner).where(owner)
-        before = _enter(device)
+        before = enter(device)
         try:
             _check(driver.cuStreamSynchronize(stream), "the stream", owner)
         finally:
-            _leave(before)
+            leave(before)
 
     # -- kernels ---------------------------------------------------------------------
     def compile(self, llvm_ir: str, place: Place) -> bytes:
@@ -148,7 +148,7 @@ class CudaBackend:
     ) -> None:
         library = KNOWN.get(type(owner)) or library_of(owner)
         device, stream = library.where(owner)
-        before = _enter(device)
+        before = enter(device)
         try:
             handle = kernel.loaded.get(device)
             if handle is None:
@@ -162,7 +162,7 @@ class CudaBackend:
             if int(error):
                 _check((error,), f"kernel {kernel.name}{kernel.where}", owner)
         finally:
-            _leave(before)
+            leave(before)
 
     def properties(self, place: Place) -> Properties:
         device = _core.Device(int(place.device.rpartition(":")[2]))
@@ -179,30 +179,6 @@ class CudaBackend:
 
 
 # -- driver ----------------------------------------------------------------------------
-#: device -> its primary context, as a number
-_CONTEXTS: dict[int, int] = {}
-
-
-def _enter(device: int) -> Any:
-    """Make the device's primary context current in this thread.  Returns what `_leave` makes
-    current again; None where the caller's device stays what it is."""
-    known = _CONTEXTS.get(device)
-    _, current = driver.cuCtxGetCurrent()
-    if known is not None and int(current) == known:
-        return None
-    _core.Device(device).set_current()
-    _, now = driver.cuCtxGetCurrent()
-    _CONTEXTS[device] = int(now)
-    # a thread without a context is on device 0, as CUDA's run-time has it
-    same = int(current) == int(now) or (int(current) == 0 and device == 0)
-    return None if same else current
-
-
-def _leave(before: Any) -> None:
-    if before is not None:
-        driver.cuCtxSetCurrent(before)
-
-
 class _Landing:
     """Memory of the host that all devices write to without a detour, for single elements."""
 
@@ -300,7 +276,7 @@ def _loaded(kernel: Kernel, device: int) -> int:
 
 def _linked(kernel: Kernel, device: int) -> Binary:
     """The kernel's PTX as the driver's linker compiles it for a device."""
-    before = _enter(device)
+    before = enter(device)
     error, state = driver.cuLinkCreate(0, [], [])
     _check_linked(error, kernel, device)
     try:
@@ -312,7 +288,7 @@ def _linked(kernel: Kernel, device: int) -> Binary:
         return Binary(_release(), ctypes.string_at(address, size))
     finally:
         driver.cuLinkDestroy(state)
-        _leave(before)
+        leave(before)
 
 
 def _check_linked(error: Any, kernel: Kernel, device: int) -> None:

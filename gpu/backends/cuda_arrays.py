@@ -14,7 +14,32 @@ from numba_mlir.errors import DeviceError
 from numba_mlir.gpu import elementwise
 from numba_mlir.gpu.places import DeviceArray, Place, element_type
 
+# The packages' own stubs depend on how they are installed, or not.
+driver: Any = importlib.import_module("cuda.bindings.driver")
 _core: Any = importlib.import_module("cuda.core")
+
+#: device -> its primary context, as a number
+_CONTEXTS: dict[int, int] = {}
+
+
+def enter(device: int) -> Any:
+    """Make the device's primary context current in this thread.  Returns what `leave` makes
+    current again; None where the caller's device stays what it is."""
+    known = _CONTEXTS.get(device)
+    _, current = driver.cuCtxGetCurrent()
+    if known is not None and int(current) == known:
+        return None
+    _core.Device(device).set_current()
+    _, now = driver.cuCtxGetCurrent()
+    _CONTEXTS[device] = int(now)
+    # a thread without a context is on device 0, as CUDA's run-time has it
+    same = int(current) == int(now) or (int(current) == 0 and device == 0)
+    return None if same else current
+
+
+def leave(before: Any) -> None:
+    if before is not None:
+        driver.cuCtxSetCurrent(before)
 
 
 @functools.cache

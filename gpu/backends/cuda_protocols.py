@@ -18,12 +18,14 @@ from numba_mlir.gpu.backends.cuda_arrays import (
     WithoutFunctions,
     array_type,
     c_strides,
+    driver,
+    enter,
     layout_of,
+    leave,
 )
 from numba_mlir.gpu.places import DeviceArray
 
 _core: Any = importlib.import_module("cuda.core")
-_driver: Any = importlib.import_module("cuda.bindings.driver")
 _View: Any = importlib.import_module("cuda.core.utils").StridedMemoryView
 
 
@@ -100,7 +102,9 @@ class Protocols(WithoutFunctions):
         made = self._view(self.copy(self._view(array, -1), "C"), -1)
         host = np.empty(made.shape, made.dtype)
         if host.size:
-            (error,) = _driver.cuMemcpyDtoH(host.ctypes.data, made.ptr, host.nbytes)
+            before = enter(made.device_id)
+            (error,) = driver.cuMemcpyDtoH(host.ctypes.data, made.ptr, host.nbytes)
+            leave(before)
             if int(error):
                 raise DeviceError(f"a copy to the host: {error.name}")
         return host
@@ -112,14 +116,24 @@ class Protocols(WithoutFunctions):
     def facts(self, array: Any) -> Facts:
         view = array
         if type(array) is not _View:
-            view = self._view(array, self.where(array)[1])
+            device, stream = self.where(array)
+            before = enter(device)
+            try:
+                view = self._view(array, stream)
+            finally:
+                leave(before)
         shape, strides = _shape(view)
         return (view.ptr, *shape, *strides)
 
     def empty(self, like: Any, shape: Sequence[int], dtype: Any) -> Any:
         device = _core.Device(self.where(like)[0])
         size = max(math.prod(shape) * dtype.itemsize, 1)
-        buffer = device.allocate(size, stream=device.default_stream)
+        before = enter(device.device_id)
+        try:
+            device.set_current()  # which cuda-core asks for, once in a thread
+            buffer = device.allocate(size, stream=device.default_stream)
+        finally:
+            leave(before)
         return _View.from_buffer(buffer, shape=tuple(shape), dtype=dtype)
 
     def view(
