@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from device_arrays import Library, requested
+from device_arrays import Library, library, requested
 from numba import prange
 
 import numba_mlir
@@ -40,10 +40,12 @@ def _script(source: str, folder: Path, **environment: str) -> str:
     file.write_text(textwrap.dedent(head) + textwrap.dedent(source))
     support = str(Path(__file__).parent / "support")
     paths = {"PYTHONPATH": os.pathsep.join([support, *sys.path]), "NUMBA_CACHE_DIR": str(folder)}
-    return subprocess.run(
+    made = subprocess.run(
         [sys.executable, "-P", str(file), environment.pop("library")],
-        capture_output=True, text=True, check=True, env={**os.environ, **paths, **environment},
-    ).stdout  # fmt: skip
+        capture_output=True, text=True, env={**os.environ, **paths, **environment},
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    return made.stdout
 
 
 # -- numbers as results --------------------------------------------------------------------
@@ -208,6 +210,39 @@ def test_a_fault_of_a_kernel(lib: Library, tmp_path: Path) -> None:
     assert "given up all memory of this process on device 0" in first
     assert "kernel " in second or "illegal" in second
     assert last == "10.0"
+
+
+# -- JAX, which has both protocols -----------------------------------------------------------
+_JAX = """
+    import jax, jax.numpy as jnp
+    @numba_mlir.njit(parallel=True)
+    def function(a):
+        return a * 2, a.sum()
+    @numba_mlir.njit(parallel=True)
+    def change(a):
+        a[:] = 7
+    work = jax.jit(lambda x: jnp.sin(x @ x) * 0 + 1)
+    for _ in range(5):
+        array = work(jnp.ones((3000, 3000), jnp.float32))    # it may still run
+        double, total = function(array)
+        assert total == 9e6, total
+    back = jax.dlpack.from_dlpack(double)
+    print(type(double).__name__, float(back.sum()), float(back[5, 7]))
+    try:
+        change(array)
+    except Exception as exc:
+        print(type(exc).__name__)
+    print(float(array.sum()))
+"""
+
+
+def test_jax_arrays_are_read_only(tmp_path: Path) -> None:
+    pytest.importorskip("jax")
+    if isinstance(library("cupy"), str):
+        pytest.skip("no CUDA device")
+    environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    lines = _script(_JAX, tmp_path, library="cupy", **environment).splitlines()
+    assert lines == ["StridedMemoryView 18000000.0 2.0", "TypingError", "9000000.0"]
 
 
 # -- two devices -------------------------------------------------------------------------------

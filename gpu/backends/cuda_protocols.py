@@ -13,7 +13,7 @@ import numpy as np
 from numba._devicearray import DeviceArray as ArrayOfNumba
 
 from numba_mlir.errors import DeviceError
-from numba_mlir.gpu.backend import Facts
+from numba_mlir.gpu.backend import DLPACK, Facts
 from numba_mlir.gpu.backends.cuda_arrays import (
     WithoutFunctions,
     array_type,
@@ -87,8 +87,14 @@ class Protocols(WithoutFunctions):
 
     name = "cuda.core"
 
+    def __init__(self) -> None:
+        #: the number of the default stream, which is the same for all devices
+        self._stream = int(_core.Device(0).default_stream.handle)
+
     def type_of(self, array: Any) -> DeviceArray | None:
-        view = self._view(array, -1)
+        if hasattr(type(array), "__dlpack__") and not _on_cuda(array):
+            return None
+        view = self._view(array)
         device = _device(view)
         if device < 0:
             return None
@@ -96,10 +102,11 @@ class Protocols(WithoutFunctions):
             raise DeviceError(f"{type(array).__name__} on a device without a dtype")
         shape, strides = _shape(view)
         layout = layout_of(shape, strides, view.dtype.itemsize)
-        return array_type(view.dtype, len(shape), layout, self.name, device, bool(view.readonly))
+        readonly = bool(view.readonly) or _says_readonly(array)
+        return array_type(view.dtype, len(shape), layout, self.name, device, readonly)
 
     def to_host(self, array: Any) -> Any:
-        made = self._view(self.copy(self._view(array, -1), "C"), -1)
+        made = self.copy(array, "C")
         host = np.empty(made.shape, made.dtype)
         if host.size:
             before = enter(made.device_id)
@@ -110,18 +117,10 @@ class Protocols(WithoutFunctions):
         return host
 
     def where(self, array: Any) -> tuple[int, int]:
-        device = _device(self._view(array, -1))
-        return device, self._stream(device)
+        return _device(self._view(array)), self._stream
 
     def facts(self, array: Any) -> Facts:
-        view = array
-        if type(array) is not _View:
-            device, stream = self.where(array)
-            before = enter(device)
-            try:
-                view = self._view(array, stream)
-            finally:
-                leave(before)
+        view = self._view(array, behind=True)
         shape, strides = _shape(view)
         return (view.ptr, *shape, *strides)
 
@@ -148,15 +147,35 @@ class Protocols(WithoutFunctions):
         steps = tuple(step // dtype.itemsize for step in strides)
         return _View.from_buffer(buffer, shape=tuple(shape), strides=steps, dtype=dtype)
 
-    def _view(self, array: Any, stream: int) -> Any:
+    def _view(self, array: Any, behind: bool = False) -> Any:
+        """cuda-core's view of an array; ``behind``: what kernels do in the default stream
+        comes behind what the array's library has submitted, as it always does by DLPack."""
         if type(array) is _View:
             return array
-        if hasattr(type(array), "__cuda_array_interface__"):
-            return _View.from_cuda_array_interface(array, stream)
-        return _View.from_dlpack(array, stream)
+        if hasattr(type(array), "__dlpack__"):
+            device = int(array.__dlpack_device__()[1])
+            return self._made(_View.from_dlpack, array, device)
+        view = _View.from_cuda_array_interface(array, -1)
+        if not behind or _device(view) < 0:
+            return view
+        return self._made(_View.from_cuda_array_interface, array, _device(view))
 
-    def _stream(self, device: int) -> int:
-        return int(_core.Device(device).default_stream.handle)
+    def _made(self, maker: Any, array: Any, device: int) -> Any:
+        before = enter(device)
+        try:
+            return maker(array, self._stream)
+        finally:
+            leave(before)
+
+
+def _on_cuda(array: Any) -> bool:
+    return DLPACK.get(int(array.__dlpack_device__()[0])) == "cuda"
+
+
+def _says_readonly(array: Any) -> bool:
+    """By ``__cuda_array_interface__``: DLPack of many libraries does not say it."""
+    interface = getattr(array, "__cuda_array_interface__", None)
+    return interface is not None and bool(interface["data"][1])
 
 
 def _device(view: Any) -> int:
