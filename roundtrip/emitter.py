@@ -46,6 +46,8 @@ class Emitter:
         #: names that a value may keep: assigned once originally, and still free
         self._free = single_definitions - reserved
         self._signatures: Signatures = {}
+        #: by block, which is kept alive here: its variables that hold functions
+        self._functions: dict[int, tuple[Any, dict[Any, tuple[Any, Any]]]] = {}
         self._operators: Operators = {}
         self._lasting = _LASTING.setdefault(state.typingctx, ({}, {}))
         self._locations: dict[Any, Any] = {}
@@ -110,9 +112,14 @@ class Emitter:
         return node
 
     def function(self, value: Any, name: str) -> tuple[Any, Any]:
-        """A variable that holds a global function, and its Numba type."""
-        numba_type = self.value_type(value)
-        return self.assign(ir.Global(name, value, self.loc), numba_type, "$f"), numba_type
+        """A variable that holds a global function, one for each block, and its Numba type."""
+        block, held = self._functions.get(id(self.block), (self.block, {}))
+        self._functions[id(block)] = block, held
+        if value not in held:
+            numba_type = self.value_type(value)
+            var = self.assign(ir.Global(name, value, self.loc), numba_type, "$f")
+            held[value] = var, numba_type
+        return held[value]
 
     def value_type(self, value: Any) -> Any:
         """Numba's type of a global; a new intrinsic is known only after a refresh."""
