@@ -34,7 +34,7 @@ Element = tuple[Any, ...]
 
 def build(nest: Nest, plan: Plan) -> Any:
     """Build the planned form of ``nest`` at the insertion point; the nest stays as it is."""
-    return _Builder(nest, plan).build()
+    return NestBuilder(nest, plan).build()
 
 
 def permute(op: Any, order: list[int]) -> None:
@@ -55,7 +55,7 @@ def permute(op: Any, order: list[int]) -> None:
 
 def condition(nest: Nest, plan: Plan) -> Any | None:
     """An i1 at the insertion point: the planned form pays; None where it always does."""
-    builder, arith = _Builder(nest, plan), mlir.arith
+    builder, arith = NestBuilder(nest, plan), mlir.arith
     tests: list[Any] = []
     with builder.location:
         i1 = mlir.ir.IntegerType.get_signless(1)
@@ -83,7 +83,7 @@ class _Held:
     changed: dict[Element, None] = dataclasses.field(default_factory=dict)
 
 
-class _Builder:
+class NestBuilder:
     def __init__(self, nest: Nest, plan: Plan) -> None:
         self.nest = nest
         self.plan = plan
@@ -160,7 +160,7 @@ class _Builder:
             stop = arith.minsi(arith.addi(start, sizes[dim]), dim.upper)
             ranges[dim] = start, stop
         for statement, levels in zip(self.nest.statements, self.plan.levels, strict=True):
-            _StatementBuilder(self, statement, levels).level(0, [env], ranges)
+            StatementBuilder(self, statement, levels).level(0, [env], ranges)
 
     # -- values ----------------------------------------------------------------------
     def constant(self, number: int) -> Any:
@@ -228,12 +228,12 @@ class _Builder:
         return list(new.results)
 
 
-class _StatementBuilder:
+class StatementBuilder:
     """Builds the loops of one statement; of the loops ``exact`` there is no rest."""
 
     def __init__(
         self,
-        base: _Builder,
+        base: NestBuilder,
         statement: Statement,
         levels: tuple[Level, ...],
         exact: frozenset[Dim] = frozenset(),
@@ -318,7 +318,7 @@ class _StatementBuilder:
         middle = {levels[n].dim: self._middle(levels[n], *limits[levels[n].dim])
                   for n in (number, other)}  # fmt: skip
         main = {dim: (limits[dim][0], middle[dim]) for dim in (outer, inner)}
-        builder = _StatementBuilder(base, self.statement, levels, frozenset({outer, inner}))
+        builder = StatementBuilder(base, self.statement, levels, frozenset({outer, inner}))
         builder.level(number, envs, {**ranges, **main})
         with self._loop(outer, base.constant(0), base.constant(2), base.constant(1)) as phase:
             first = arith.cmpi(arith.CmpIPredicate.eq, phase, base.constant(0))
@@ -329,7 +329,7 @@ class _StatementBuilder:
             }  # fmt: skip
             plain = tuple(dataclasses.replace(level, size=1) if level.kind == "point" else level
                           for level in levels)  # fmt: skip
-            builder = _StatementBuilder(base, self.statement, plain)
+            builder = StatementBuilder(base, self.statement, plain)
             builder.level(number, envs, {**ranges, **rest})
 
     def _points(

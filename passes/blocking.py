@@ -129,7 +129,7 @@ class Planner:
             return self._parallel_only()
         for dim in (d for s in self.nest.statements for d in unrolled(s) if not self.sizes):
             raise Refused(f"the loop{at_line(dim.op)} has so few iterations that LLVM unrolls it")
-        levels = [self._statement(s, n) for n, s in enumerate(self.nest.statements)]
+        levels = [self.statement(s, n) for n, s in enumerate(self.nest.statements)]
         return self._made(levels)
 
     def _made(self, levels: list[tuple[Level, ...]]) -> Plan:
@@ -199,7 +199,7 @@ class Planner:
         return self._levels(order, {}, tiles)
 
     # -- statements with inner loops -----------------------------------------------------
-    def _statement(self, statement: Statement, number: int) -> tuple[Level, ...]:
+    def statement(self, statement: Statement, number: int) -> tuple[Level, ...]:
         dims = statement.dims
         kept = ordered(statement)
         movable = [d for d in dims if d not in self.fixed]

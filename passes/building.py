@@ -9,6 +9,9 @@ from typing import Any
 from numba_mlir import mlir
 from numba_mlir.passes.values import nested
 
+#: of an ``scf.for``: what LLVM is to do with the loop
+LOOP_ANNOTATION = "llvm.loop_annotation"
+
 
 def index(number: int) -> Any:
     """A constant of type ``index``."""

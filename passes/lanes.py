@@ -56,6 +56,8 @@ class Vectors:
     dividing_bits: int = 0
     #: bytes of fresh arrays from which they are written past the caches; 0 for never
     stream_from: int = 0
+    #: whether a product that is added may go without a rounding of its own, in contractions
+    contract: bool = False
 
 
 def spread(function: Any, vectors: Vectors) -> bool:

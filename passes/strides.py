@@ -11,6 +11,8 @@ from numba_mlir.passes.values import constant_int, owner, strip_casts
 
 Layout = Literal["C", "F", "A"]
 
+#: where a descriptor of an array has its strides
+_STRIDES = 4
 _ARRAY = re.compile(r"\barray\(.*, ([CFA])(, \w+)*\)$")
 
 
@@ -23,8 +25,26 @@ def layout(memref: Any) -> Layout:
         return "C"
     match = _ARRAY.search(_numba_type(memref))
     if match is None:
-        return "A"
+        return "F" if _is_column_major(memref) else "A"
     return "F" if match[1] == "F" else "C" if match[1] == "C" else "A"
+
+
+def _is_column_major(memref: Any) -> bool:
+    """Whether an array made of bare numbers is told to be contiguous along its first index."""
+    op = owner(memref)
+    if op is None or op.name != "builtin.unrealized_conversion_cast" or len(op.operands) != 1:
+        return False
+    part = owner(op.operands[0])
+    while part is not None and part.name == "llvm.insertvalue":
+        if list(part.attributes["position"]) == [_STRIDES, 0]:
+            return _is_one(part.operands[1])
+        part = owner(part.operands[0])
+    return False
+
+
+def _is_one(value: Any) -> bool:
+    op = owner(value)
+    return op is not None and op.name == "llvm.mlir.constant" and op.attributes["value"].value == 1
 
 
 def _numba_type(value: Any) -> str:

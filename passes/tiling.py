@@ -28,6 +28,7 @@ from numba_mlir import mlir
 from numba_mlir.passes.base import MLIRPass, PassResult, Remark
 from numba_mlir.passes.blocked import build, condition, permute
 from numba_mlir.passes.blocking import Plan, plan_nest
+from numba_mlir.passes.contractions import contraction
 from numba_mlir.passes.dependences import check
 from numba_mlir.passes.legality import Guard
 from numba_mlir.passes.machine import Machine, this_machine
@@ -47,11 +48,13 @@ class Tiling(MLIRPass):
     ``sizes`` are block sizes for the loops of each nest, outermost first; loops without
     one are not cut.  Empty: the cache model chooses, for ``machine`` (None: this one).
     ``max_guards`` is the largest number of array pairs that one run-time test compares.
+    ``packed``: contractions are left to `packing`, which comes later and does more.
     """
 
     sizes: tuple[int, ...] = ()
     machine: Machine | None = None
     max_guards: int = 16
+    packed: bool = False
 
     name: ClassVar[str] = "tiling"
 
@@ -85,6 +88,10 @@ class Tiling(MLIRPass):
             raise Refused(f"too many pairs of arrays may overlap ({len(guards)})")
         if not self.sizes:
             _refuse_small(nest)
+        if self.packed and not self.sizes and any(contraction(s, nest) for s in nest.statements):
+            raise Refused(
+                "it combines rows and columns like a matrix product, and Codegen packs it"
+            )
         plan = plan_nest(nest, self.machine or this_machine(), self.sizes)
         if not plan.gains:
             raise Refused("there is nothing to gain, its arrays are read as they lie in memory")

@@ -16,9 +16,10 @@ from collections.abc import Callable
 from typing import Any
 
 from numba_mlir import mlir
-from numba_mlir.passes import failures, lanes, libm, streams
+from numba_mlir.passes import failures, lanes, libm, packing, streams
 from numba_mlir.passes.base import source_position
 from numba_mlir.passes.buffers import Unhoistable, allocations, hoist
+from numba_mlir.passes.building import LOOP_ANNOTATION
 from numba_mlir.passes.distribute import distribute
 from numba_mlir.passes.failures import LEAVE_IF, LEAVE_WITH
 from numba_mlir.passes.lanes import Vectors
@@ -69,8 +70,8 @@ _LOWERED = frozenset({"arith", "math", "complex", "memref", "scf", "cf", "index"
                       "llvm", "builtin"})  # fmt: skip
 
 
-def lower(module: Any, fastmath: str = "", vectors: Vectors = NO_VECTORS) -> None:
-    """Bring ``module`` into the LLVM dialect, in place.
+def lower(module: Any, fastmath: str = "", vectors: Vectors = NO_VECTORS) -> tuple[str, ...]:
+    """Bring ``module`` into the LLVM dialect, in place; returns what there is to say about it.
 
     ``fastmath`` are flags of ``#arith.fastmath<...>`` for every operation that takes some;
     ``vectors`` says which vectors may be made here.
@@ -81,6 +82,8 @@ def lower(module: Any, fastmath: str = "", vectors: Vectors = NO_VECTORS) -> Non
         _check_supported(module)
         drop_wraps(module)
         _combine_in_any_order(module)
+        body = function(module, "body")
+        packed = packing.pack(body, vectors.bits, vectors.contract) if vectors.bits else []
         Reductions(parallel=False).run(module)
         body = function(module, "body")
         spread = bool(vectors.bits) and lanes.spread(body, vectors)
@@ -100,8 +103,19 @@ def lower(module: Any, fastmath: str = "", vectors: Vectors = NO_VECTORS) -> Non
         libm.call_library(module)
         _make_ways_out(module)
         mlir.run_pipeline(module.operation, _conversions(module))
-        if vectors.bits and (spread or dense or libm.is_called(module)):
+        _annotate_loops(module)
+        if vectors.bits and (packed or spread or dense or libm.is_called(module)):
             libm.prefer_width(function(module, "body"), vectors.bits)
+    return tuple(packed)
+
+
+def _annotate_loops(module: Any) -> None:
+    """Upstream's conversions carry what is said of a loop along, to where LLVM IR has no use of
+    it: branches have an attribute of their own."""
+    for op in nested(module.operation):
+        if op.name == "llvm.br" and LOOP_ANNOTATION in op.attributes:
+            op.attributes["loop_annotation"] = op.attributes[LOOP_ANNOTATION]
+            del op.attributes[LOOP_ANNOTATION]
 
 
 def _conversions(module: Any) -> str:

@@ -15,8 +15,9 @@ from numba.core import cgutils, ir, types
 from numba_mlir.errors import UnsupportedConstruct
 from numba_mlir.passes import libm, to_llvm
 from numba_mlir.passes.lanes import Vectors
+from numba_mlir.passes.panels import TAKE
 from numba_mlir.passes.streams import COPY
-from numba_mlir.roundtrip import nontemporal, vectormath
+from numba_mlir.roundtrip import nontemporal, scratch, vectormath
 from numba_mlir.roundtrip.body_import import Ways
 from numba_mlir.roundtrip.llvm_text import readable
 
@@ -31,11 +32,15 @@ class Options:
 
 @dataclass(frozen=True)
 class Code:
-    """The text has a function ``body``, and perhaps others; `link` puts ``name`` in front."""
+    """The text has a function ``body``, and perhaps others; `link` puts ``name`` in front.
+
+    ``notes`` are what there is to say about it.
+    """
 
     text: str
     name: str
     ways: Ways
+    notes: tuple[str, ...] = ()
 
     def link(
         self,
@@ -59,8 +64,9 @@ class Code:
             callback.emit(self.name, extra, context)
         if around is not None:
             around(extra)
-        if f"@{COPY}(" in self.text and not defines(library, COPY):
-            nontemporal.emit(extra)
+        for name, emit in ((COPY, nontemporal.emit), (TAKE, scratch.emit)):
+            if f"@{name}(" in self.text and not defines(library, name):
+                emit(extra)
         module.link_in(llvm.parse_assembly(cgutils.normalize_ir_text(str(extra))))
         for callback in self.ways.callbacks:
             module.get_function(f"{self.name}.{callback.symbol}").linkage = "internal"
@@ -97,7 +103,7 @@ def compile_body(
     """
     with module.context:
         try:
-            to_llvm.lower(module, options.fastmath, _vectors(options))
+            notes = to_llvm.lower(module, options.fastmath, _vectors(options))
             declared = libm.declared(module)
             text = readable(to_llvm.translate(module))
         except to_llvm.NotLowerable as reason:
@@ -109,7 +115,7 @@ def compile_body(
     # Code that calls back is not told by its text alone, and one library may link another's.
     unique = uuid.uuid4().hex if ways.callbacks else ""
     digest = hashlib.sha256(f"{text}{around}{unique}".encode()).hexdigest()[:16]
-    return Code(text, f"mlir.{name}.{digest}", ways)
+    return Code(text, f"mlir.{name}.{digest}", ways, notes)
 
 
 def _check_readable(text: str, loc: Any) -> None:
@@ -126,7 +132,7 @@ def _vectors(options: Options) -> Vectors:
     if options.precise:
         return Vectors(bits, dividing_bits=dividing_bits, stream_from=stream_from)
     library = vectormath.available()
-    return Vectors(bits, vectormath.widest, library, dividing_bits, stream_from)
+    return Vectors(bits, vectormath.widest, library, dividing_bits, stream_from, contract=True)
 
 
 def raise_error(context: Any, builder: llvm_ir.IRBuilder, code: Any, excinfo: Any) -> None:

@@ -63,7 +63,8 @@ class CodegenPass(FunctionPass):
                     raise
                 remark = Remark("missed", NAME, refusal.msg, loc.line, loc.filename)
             else:
-                remark = Remark("applied", NAME, "machine code by MLIR", loc.line, loc.filename)
+                text = "; ".join(("machine code by MLIR", *parfor.lowerer.code.notes))
+                remark = Remark("applied", NAME, text, loc.line, loc.filename)
             record.remarks.append(remark)
 
     def _lowerer(self, state: Any, importer: Any, parfor: Any, record: Record) -> Any:

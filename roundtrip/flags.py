@@ -110,13 +110,17 @@ FLAGS: dict[str, Flag] = {
 
 @dataclass(frozen=True)
 class Selection:
-    """The passes of a pipeline, each with its flag's value, in the table's order."""
+    """The passes of a pipeline, each with its flag's value, in the table's order.
+
+    ``boundscheck`` is Numba's flag.
+    """
 
     passes: tuple[tuple[str, Any], ...] = ()
     strict: bool = False
     precise: bool = False
     fp64_truncate: bool | str = False
     use_64bit_index: bool = True
+    boundscheck: bool = False
 
     def value(self, stage: str) -> Any:
         """The value of the flag of ``stage``; False when the pass is not wanted."""

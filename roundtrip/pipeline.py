@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from numba.core.typed_passes import (
 from numba.core.untyped_passes import InlineInlinables
 
 from numba_mlir.passes.base import MLIRPass
-from numba_mlir.roundtrip import block_cache, device
+from numba_mlir.roundtrip import block_cache, device, vectormath
 from numba_mlir.roundtrip.adapter import RoundTrip, pass_class, switch_off_numba_fusion
 from numba_mlir.roundtrip.arrays_adapter import array_pass_class
 from numba_mlir.roundtrip.codegen import codegen_class
@@ -58,10 +59,11 @@ def _device_fusion() -> MLIRPass:
     return Fusion(interchange=False)
 
 
-def _tiling(value: bool | TileSizes) -> MLIRPass:
+def _tiling(value: bool | TileSizes, packed: bool = False) -> MLIRPass:
     from numba_mlir.passes.tiling import Tiling
 
-    return Tiling(() if value is True else tuple(value))  # pyright: ignore[reportArgumentType]
+    sizes = () if value is True else tuple(value)  # pyright: ignore[reportArgumentType]
+    return Tiling(sizes, packed=packed)
 
 
 def _row_fusion() -> MLIRPass:
@@ -135,6 +137,7 @@ class Step:
 def add_passes(pm: PassManager, state: Any, selection: Selection) -> None:
     """Insert the selected passes into ``pm``, one of Numba's nopython pipelines."""
     place = state.metadata.get(device.METADATA_KEY)
+    selection = dataclasses.replace(selection, boundscheck=bool(state.flags.boundscheck))
     device.check_wanted(state.args, selection.value("gpu"), place)
     steps = plan(pm, selection) if place is None else device_plan(selection, place)
     if place is not None:
@@ -237,8 +240,9 @@ def _parallel(pm: PassManager, selection: Selection) -> list[Step]:
         loops.append(PASSES["identity"](value))
     # Fusion before Tiling: blocks of a fused loop keep its temporaries in the cache.
     # GpuOutline last of these: what is a kernel has to be known after fusion and tiling.
-    wanted = [(stage, selection.value(stage)) for stage in ("fusion", "tiling")]
-    optimising = [PASSES[stage](value) for stage, value in wanted if value]
+    optimising = [_fusion(value)] if (value := selection.value("fusion")) else []
+    if value := selection.value("tiling"):
+        optimising.append(_tiling(value, packed=_packs(selection)))
     if optimising:
         # Parallelize first: the loops that it makes, or leaves sequential, are like any other.
         loops += [_parallelize(), *optimising]
@@ -247,6 +251,11 @@ def _parallel(pm: PassManager, selection: Selection) -> list[Step]:
         # iterators of prange loops, which stand between loops that can be fused.
         steps.append(Step(tuple(loops), ParforFusionPass))
     return steps
+
+
+def _packs(selection: Selection) -> bool:
+    """Whether Codegen packs what contractions read: with vectors, and no check of subscripts."""
+    return bool(selection.value("codegen") and vectormath.width()) and not selection.boundscheck
 
 
 def device_plan(selection: Selection, place: Any) -> list[Step]:
