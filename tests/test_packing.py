@@ -341,3 +341,24 @@ def test_what_a_contraction_is(x: str, y: str, is_one: bool) -> None:
         check(nest, Provenance())
         found = contraction(nest.statements[0], nest)
     assert (found is not None) == is_one
+
+
+def chained(a, b, c):
+    d = np.zeros_like(c)
+    for i in prange(c.shape[0]):
+        for j in range(c.shape[1]):
+            for k in range(a.shape[1]):
+                d[i, j] += a[i, k] * b[k, j]
+    for i in prange(c.shape[0]):
+        for j in range(c.shape[1]):
+            for k in range(a.shape[1]):
+                c[i, j] += d[i, k] * b[k, j]
+
+
+def test_two_products_in_a_function() -> None:
+    a, b, c = arguments((30, 30, 30), np.float64)
+    expected = c + a @ b @ b
+    compiled = codegen(chained)
+    compiled(a, b, c)
+    np.testing.assert_allclose(c, expected, atol=1e-10)
+    assert sum("operands packed" in text for text in _remarks(compiled)) == 2
