@@ -128,7 +128,14 @@ class NestBuilder:
         arith = mlir.arith
         if blocks.fixed is not None:
             return self.constant(blocks.fixed)
-        size = arith.ceildivsi(self.span(dim.lower, dim.upper), self.constant(self.plan.pieces))
+        span = self.span(dim.lower, dim.upper)
+        if blocks.long:
+            share = arith.ceildivsi(span, self.constant(self.plan.cores))
+            share = arith.maxsi(share, self.constant(1))
+            count = arith.ceildivsi(share, self.constant(blocks.most))
+            size = arith.ceildivsi(share, count)
+        else:
+            size = arith.ceildivsi(span, self.constant(self.plan.pieces))
         size = arith.maxsi(size, self.constant(blocks.least))
         size = arith.minsi(size, self.constant(blocks.most))
         if blocks.multiple == 1:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from numba_mlir.passes.base import location_name
 from numba_mlir.passes.costs import (
+    MAX_COLUMN_JAM,
     MAX_JAM,
     Body,
     cost,
@@ -49,12 +50,16 @@ class Level:
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
-    """How a parallel index is cut: ``fixed``, or `Plan.pieces` blocks of ``least`` to ``most``."""
+    """How a parallel index is cut: ``fixed``, or `Plan.pieces` blocks of ``least`` to ``most``.
+
+    ``long``: few blocks, as many for each core, instead.
+    """
 
     least: int
     most: int
     multiple: int = 1
     fixed: int | None = None
+    long: bool = False
 
 
 @dataclasses.dataclass
@@ -67,6 +72,7 @@ class Plan:
     permuted: tuple[Dim, ...] | None = None
     pieces: int = 1
     """about how many blocks a parallel index is cut into, where they may be large enough"""
+    cores: int = 1
     least: dict[tuple[Dim, ...], int] = dataclasses.field(default_factory=dict)
     """iterations of loops together from which on it pays"""
     strided: tuple[Any, ...] = ()
@@ -133,8 +139,9 @@ class Planner:
         return self._made(levels)
 
     def _made(self, levels: list[tuple[Level, ...]]) -> Plan:
-        pieces = PIECES_PER_CORE * self.machine.cores
-        return Plan(self.blocks, levels, list(self.gains), None, pieces, self.least)
+        cores = self.machine.cores
+        pieces = PIECES_PER_CORE * cores
+        return Plan(self.blocks, levels, list(self.gains), None, pieces, cores, self.least)
 
     def _references(self, statement: Statement) -> list[Reference]:
         return references(statement, self.unknown)
@@ -219,7 +226,10 @@ class Planner:
         tiles = self._tiles(statement, best, jam, kept)
         for dim in self.nest.dims:
             if dim not in self.fixed:
-                self._cut(dim, dim is best, jam.get(dim, 1))
+                if dim is best and not tiles and not self.sizes:
+                    self._want(dim, self._long_blocks(statement))
+                else:
+                    self._cut(dim, dim is best, jam.get(dim, 1))
         levels = self._levels(order, jam, tiles)
         self._verify(levels, kept)
         return levels
@@ -288,9 +298,16 @@ class Planner:
             limits[max(reused, key=lambda pair: pair[0])[1]] = MAX_JAM
         inner = [d for d in kept if d not in self.fixed]
         if inner and inner[-1] is kept[-1]:
-            limits[inner[-1]] = _at_most(MAX_JAM, inner[-1])
+            down = not limits and self._is_down(statement, best, inner[-1])
+            limits[inner[-1]] = _at_most(MAX_COLUMN_JAM if down else MAX_JAM, inner[-1])
         found = self._body(statement, best).best_jam(limits, self.machine.registers)
         return {d: found[d] for d in statement.dims if d in found}
+
+    def _is_down(self, statement: Statement, best: Dim, dim: Dim) -> bool:
+        """Whether iterations of ``dim`` read other rows of all that is read along ``best``."""
+        reads = [r for r in self._references(statement) if not r.write]
+        along = [r for r in reads if step(r, best.iv) != "none" and step(r, dim.iv) != "none"]
+        return bool(along) and all(step(r, dim.iv) == "far" for r in along)
 
     def _reuse(self, statement: Statement, dim: Dim, best: Dim) -> int:
         """How many reads along ``best`` are the same for all iterations of ``dim``."""
@@ -338,12 +355,19 @@ class Planner:
             return
         self._want(dim, wanted)
 
+    def _long_blocks(self, statement: Statement) -> Blocks:
+        """Blocks of an innermost loop through whose arrays it goes once: long stretches of
+        memory, of which what is summed into takes half of L1."""
+        item = max(item_bytes(reference.memref) for reference in self._references(statement))
+        return Blocks(64, max(self.machine.l1 // 2 // item, 64), 16, long=True)
+
     def _want(self, dim: Dim, wanted: Blocks) -> None:
         old = self.blocks.get(dim, wanted)
         if old.fixed is not None:
             return
         least, most = max(old.least, wanted.least), max(old.most, wanted.most)
-        self.blocks[dim] = Blocks(least, most, max(old.multiple, wanted.multiple))
+        multiple = max(old.multiple, wanted.multiple)
+        self.blocks[dim] = Blocks(least, most, multiple, long=old.long and wanted.long)
 
     def _given(self, statement: Statement, kept: tuple[Dim, ...]) -> dict[Dim, int]:
         """The user's sizes, for the loops that may be cut."""

@@ -26,6 +26,8 @@ FUNCTION = 4
 UNROLLED = 100
 #: the most iterations of one loop that are unrolled into a body, where it is vectorised
 MAX_JAM = 4
+#: the same where no other loop is: terms of sums down columns
+MAX_COLUMN_JAM = 8
 #: registers for the value at hand and for what is added to it
 SCRATCH = 2
 #: cost of reading a value that no register is left for: it lies in L1, unlike arrays

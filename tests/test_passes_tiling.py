@@ -139,7 +139,7 @@ def test_arguments_that_may_overlap_are_compared_at_run_time() -> None:
         // CHECK:      %[[APART:.*]] = "numba.disjoint"(%[[V:.*]], %[[A:.*]]) :
         // CHECK-NEXT: scf.if %[[APART]] {
         // CHECK:        scf.parallel
-        // CHECK:          scf.for %[[J:.*]] = %{{.*}} to %{{.*}} step %c4 {
+        // CHECK:          scf.for %[[J:.*]] = %{{.*}} to %{{.*}} step %c8 {
         // CHECK:            scf.for %[[I:.*]] = %{{.*}} to %{{.*}} step %c1 {
         // CHECK:              %[[O:.*]] = memref.load %[[V]][%[[I]]]
         // CHECK:              %[[P:.*]] = memref.load %[[A]][%[[J]], %[[I]]]
