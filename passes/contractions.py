@@ -118,6 +118,8 @@ def _split(
     if not split.visit(statement.events[-1].values[0]):
         return None
     uses = split.uses
+    if any(terms in uses(index) for index in statement.events[-1].cell.indices):
+        return None
     if not any(rows in uses(v) for v in split.left) or len(split.left) > _MOST_OPERANDS:
         return None
     if not any(columns in uses(v) for v in split.right) or len(split.right) > _MOST_OPERANDS:

@@ -241,6 +241,23 @@ def test_loops_around_a_product(small_blocks: None) -> None:
     assert any("operands packed" in text for text in _remarks(compiled))
 
 
+def moving_elements(a, b, c):
+    for j in prange(c.shape[0]):
+        for k in range(b.shape[1] - 1):
+            for p in range(c.shape[1]):
+                for i in range(c.shape[2]):
+                    c[j, p - 1, i] = c[j, p - 1, i] - a[k, p, i] * b[p, k + 1, j]
+
+
+def test_elements_that_move_with_the_terms() -> None:
+    rng = np.random.default_rng(0)
+    a, b, c = (rng.normal(size=s) for s in ((20, 9, 30), (9, 21, 25), (25, 9, 30)))
+    compiled, expected = codegen(moving_elements, mlir_precise=True), c.copy()
+    compiled(a, b, c)
+    plain(moving_elements)(a, b, expected)
+    np.testing.assert_array_equal(c, expected)
+
+
 def test_only_the_whole_pipeline_leaves_products_to_codegen() -> None:
     ours = njit(parallel=True)(outer_sums)
     a, b, c = arguments((30, 30, 30), np.float64)
@@ -277,9 +294,17 @@ def integers(a, b, c):
                 c[i, j] += a[i, k] * b[k, j]
 
 
+def shifted(a, b, c):
+    for i in prange(c.shape[0]):
+        for k in range(a.shape[1]):
+            for j in range(c.shape[1]):
+                c[i, j - 1] += a[i, k] * b[k, j]
+
+
 @pytest.mark.parametrize(
     ("function", "dtype"),
     [
+        (shifted, np.float64),
         (triangle, np.float64),
         (running, np.float64),
         (integers, np.int64),
