@@ -44,8 +44,11 @@ class Tile:
 
     @property
     def few_panels(self) -> int:
-        """Columns are packed where they are used for more panels of rows than this."""
-        return 2
+        """Columns are packed where they are used for more panels of rows than this.
+
+        Measured: even from 16 to 40 panels on (Zen 4, 1000 to 2048 columns and terms).
+        """
+        return 16
 
 
 def tile(machine: Machine, bits: int, item: int, left: int = 1, right: int = 1) -> Tile:
