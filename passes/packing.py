@@ -21,7 +21,7 @@ from numba_mlir import mlir
 from numba_mlir.passes import panels
 from numba_mlir.passes.blocked import NestBuilder, StatementBuilder
 from numba_mlir.passes.blocking import Level, Plan, Planner
-from numba_mlir.passes.contractions import LEAST, Contraction, contraction
+from numba_mlir.passes.contractions import Contraction, contraction
 from numba_mlir.passes.dependences import check
 from numba_mlir.passes.machine import this_machine
 from numba_mlir.passes.nests import Nest, Refused, Statement, read_nest
@@ -34,6 +34,8 @@ from numba_mlir.passes.values import nested
 
 #: pairs of arrays that one run-time test compares
 _MAX_GUARDS = 16
+#: with one term there is nothing to use again
+_LEAST_TERMS = 2
 Levels = tuple[Level, ...]
 
 
@@ -139,7 +141,7 @@ class _Packed:
         base = self._base
         lengths = {base.span(*span_of(base, one.terms, {})): None for one in self._tiles}
         predicate = mlir.arith.CmpIPredicate.sge
-        return [mlir.arith.cmpi(predicate, span, base.constant(LEAST)) for span in lengths]
+        return [mlir.arith.cmpi(predicate, span, base.constant(_LEAST_TERMS)) for span in lengths]
 
     def _bytes(self, one: Contraction) -> tuple[Any, Any]:
         """Of the panels of rows, a multiple of cache lines, and of all panels."""

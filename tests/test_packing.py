@@ -28,7 +28,7 @@ from numba_mlir.passes.register_tiles import tile
 SMALL = Machine(l1=1 << 10, l2=32 << 10, l3=64 << 10, registers=32, cores=2)
 #: rows, columns, terms
 SIZES = [(1, 1, 8), (3, 5, 9), (2, 100, 9), (8, 48, 64), (17, 50, 130), (40, 3, 70), (70, 17, 65),
-         (0, 4, 9), (4, 0, 9), (5, 7, 0), (33, 49, 3), (110, 37, 70)]  # fmt: skip
+         (0, 4, 9), (4, 0, 9), (5, 7, 0), (33, 49, 3), (9, 9, 1), (110, 37, 70)]  # fmt: skip
 
 
 def outer_sums(a, b, c):
