@@ -9,6 +9,8 @@
    partial sums (vector lanes); blocks are added with a compensation term (Neumaier), so
    that their number adds no error.  NumPy's pairwise summation has an error of about
    ``(16 + log2(n / 128)) eps``; a block has one of ``(BLOCK / lanes + log2(lanes)) eps``.
+   The last `TAIL` elements or fewer are a block of their own: added to a block one by one,
+   each would cost a rounding of the whole sum.
 3. Reductions along columns go row by row (`columns`).
 
 What a user wrote as a loop has no flag and stays in its order.
@@ -30,6 +32,9 @@ from numba_mlir.passes.values import constant_int, nested, operations, owner
 
 #: elements of one block of a sum
 BLOCK = 512
+#: elements that what is behind the last block has fewer of; a multiple of lanes and of the
+#: vectors that go side by side, so that blocks leave nothing over to add one by one
+TAIL = 64
 #: blocks of columns for each core; narrow blocks read memory in short pieces
 PIECES_PER_CORE = 2
 #: elements of one chunk of a reduction of a whole array
@@ -283,28 +288,38 @@ class _BlockedSums:
         self._loop.erase()
 
     def _blocks(self, start: list[Any]) -> list[Any]:
-        """Loops over blocks of elements, each with the loop as it was inside."""
-        arith, count = mlir.arith, len(self._inits)
+        """Loops over blocks of elements, each with the loop as it was inside, and the tail."""
+        arith = mlir.arith
+        tail = self._loop.clone(ip=False).operation  # before its body is moved
 
         def block(first: Any, *carried: Any) -> Sequence[Any]:
-            last = arith.minsi(arith.addi(first, width), self._high)
-            begin = list(carried[:count])
-            for number in self._sums:
-                begin[number] = _zero(begin[number].type)
-            values = for_loop((first, last, self._step), self._moved, begin)
+            last = arith.minsi(arith.addi(first, width), end)
+            values = for_loop((first, last, self._step), self._moved, self._begin(carried))
             return self._added(carried, values)
 
-        width = arith.muli(index(BLOCK), self._step)
-        return for_loop((self._low, self._high, width), block, start)
+        width, narrow = (arith.muli(index(number), self._step) for number in (BLOCK, TAIL))
+        length = arith.maxsi(arith.subi(self._high, self._low), index(0))
+        end = arith.addi(self._low, arith.subi(length, arith.remui(length, narrow)))
+        carried = for_loop((self._low, end, width), block, start)
+        # The minimum is always the second number; it says that this is a block.
+        last = arith.minsi(arith.addi(end, narrow), self._high)
+        for number, value in enumerate((end, last, self._step, *self._begin(carried))):
+            tail.operands[number] = value
+        mlir.ir.InsertionPoint.current.insert(tail)
+        return self._added(carried, list(tail.results))
+
+    def _begin(self, carried: Sequence[Any]) -> list[Any]:
+        """What a block starts with: sums at zero."""
+        begin = list(carried[: len(self._inits)])
+        for number in self._sums:
+            begin[number] = _zero(begin[number].type)
+        return begin
 
     def _each(self, start: list[Any]) -> list[Any]:
         """The loop as it was, with a compensation in every iteration."""
 
         def body(iv: Any, *carried: Any) -> Sequence[Any]:
-            begin = list(carried[: len(self._inits)])
-            for number in self._sums:
-                begin[number] = _zero(begin[number].type)
-            return self._added(carried, list(self._moved(iv, *begin)))
+            return self._added(carried, list(self._moved(iv, *self._begin(carried))))
 
         return for_loop((self._low, self._high, self._step), body, start)
 
