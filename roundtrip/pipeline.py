@@ -240,7 +240,7 @@ def _parallel(pm: PassManager, selection: Selection) -> list[Step]:
         loops.append(PASSES["identity"](value))
     # Fusion before Tiling: blocks of a fused loop keep its temporaries in the cache.
     # GpuOutline last of these: what is a kernel has to be known after fusion and tiling.
-    optimising = [_fusion(value)] if (value := selection.value("fusion")) else []
+    optimising = [PASSES["fusion"](value)] if (value := selection.value("fusion")) else []
     if value := selection.value("tiling"):
         optimising.append(_tiling(value, packed=_packs(selection)))
     if optimising:

@@ -308,7 +308,8 @@ PEAK = """
 
 def test_the_peak_of_memory_is_numbas_and_what_is_kept() -> None:
     numbas = int(run(PEAK.format(module="numba")))
-    assert numbas >= 3 * 32  # MiB: three arrays at a time
+    # MiB: three arrays at a time, less what was free in what the process had before
+    assert numbas >= 3 * 32 - 4
     for limit in (0, 32):
         ours = int(run(PEAK.format(module="numba_mlir"), NUMBA_MLIR_MEMORY_KEPT=str(limit)))
         assert ours <= 1.05 * numbas + limit
