@@ -144,6 +144,10 @@ class _Group:
         """The operations from the last loop of the group to ``op``."""
         return self.order[self.order.index(self.loops[-1].op) + 1 : self.order.index(op)]
 
+    def is_in_front(self, op: Any) -> bool:
+        """Whether ``op`` stands in front of the group, where a loop that joined has moved it."""
+        return self.order.index(op) < self.order.index(self.loops[0].op)
+
     def asserts_before(self) -> list[Any]:
         """The assertions that hold in front of the group."""
         before = self.order[: self.order.index(self.loops[0].op)]
@@ -279,7 +283,7 @@ class _FunctionFusion:
         while True:
             rank, missed = group.loops[0].rank, None
             for op in candidates:
-                if op in group.ops:
+                if op in group.ops or group.is_in_front(op):
                     continue
                 reason = self._fit(group, self._loop(op), equal, guarded)
                 if reason is not None and missed is None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numba import prange
 
 from numba_mlir import njit
 
@@ -125,3 +126,24 @@ def test_reductions_of_one_array_in_one_loop() -> None:
     compiled = njit(parallel=True)(f)
     x = np.random.default_rng(5).normal(size=40_000)
     same(compiled(x), f(x))
+
+
+def test_a_loop_that_was_moved_in_front_does_not_join_behind() -> None:
+    """The loop that fills ``third`` has two indices and joins no rows; what adds to it does."""
+
+    @njit(parallel=True, mlir_fusion=True)
+    def f(x: Any) -> Any:
+        first = x / 2
+        second = np.zeros(first.shape)
+        for i in prange(first.shape[0]):
+            for j in prange(first.shape[1]):
+                second[i, j] = abs(first[i, j]) + 0.5
+        third = np.zeros(x.shape)
+        for i in prange(x.shape[0]):
+            for j in range(x.shape[1]):
+                third[i, j] += x[i, j]
+        return first, second, third
+
+    for shape in SHAPES:
+        x = np.random.default_rng(0).normal(size=shape)
+        same(f(x), (x / 2, abs(x / 2) + 0.5, x))
