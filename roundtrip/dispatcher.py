@@ -17,6 +17,7 @@ import numba
 from numba.core import sigutils
 from numba.core.compiler import Compiler, CompilerBase
 from numba.core.dispatcher import _FunctionCompiler
+from numba.core.errors import TypingError
 from numba.core.registry import CPUDispatcher, CPUTarget, cpu_target
 from numba.core.target_extension import CPU, dispatcher_registry, target_registry
 
@@ -86,6 +87,16 @@ class MLIRDispatcher(CPUDispatcher):
     def typeof_pyval(self, val: Any) -> Any:
         """Numba's type of an argument, or the type of an array on a device."""
         return device_type(val) or super().typeof_pyval(val)
+
+    def _compile_for_args(self, *args: Any, **kws: Any) -> Any:
+        try:
+            return super()._compile_for_args(*args, **kws)
+        except BufferError as error:
+            # From Numba's search for arguments without a type: some arrays on devices refuse
+            # to be asked for memory of the host.
+            if isinstance(error.__context__, TypingError):
+                raise error.__context__ from None
+            raise
 
     def enable_caching(self) -> None:
         identity = identity_of(self.targetoptions, self.locals, self.user_pipeline)

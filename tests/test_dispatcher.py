@@ -14,7 +14,8 @@ import pytest
 from numba import cloudpickle, float64, int64
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import PassManager
-from numba.extending import is_jitted
+from numba.core.errors import TypingError
+from numba.extending import is_jitted, typeof_impl
 
 import numba_mlir
 from numba_mlir import errors, jit, njit
@@ -319,3 +320,22 @@ def test_pickling_in_one_process_gives_the_same_dispatcher() -> None:
     f = njit(mlir_identity=True)(twice)
     assert pickle.loads(pickle.dumps(f)) is f
     assert pickle.loads(cloudpickle.dumps(f)) is f
+
+
+def test_typing_errors_of_arguments_that_refuse_the_buffer_protocol() -> None:
+    """Arrays of JAX on a device do when Numba looks for arguments without a type."""
+
+    class Refusing: ...
+
+    refused: list[Any] = []
+
+    @typeof_impl.register(Refusing)
+    def _(value: Any, context: Any) -> Any:
+        if isinstance(sys.exception(), TypingError):
+            refused.append(value)
+            raise BufferError("memory of a device")
+        return numba.types.none
+
+    with pytest.raises(TypingError, match="none"):
+        njit(lambda x: x + 1)(Refusing())
+    assert refused
