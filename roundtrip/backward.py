@@ -222,7 +222,8 @@ def _alloc(ex: Exporter, op: Any) -> None:
     if len(sizes) == 1:
         shape, shape_type = sizes[0], types.intp
     else:
-        shape_type = types.UniTuple(types.intp, len(sizes))
+        # of no sizes not a UniTuple, which Numba cannot make as a constant
+        shape_type = types.Tuple.from_types([types.intp] * len(sizes))
         tuple_expr = ir.Expr.build_tuple(sizes, emit.loc)
         shape = emit.assign(tuple_expr, shape_type, "$shape")
     sig = emit.signature(np.empty, empty_type, (shape_type, number_class))

@@ -369,16 +369,15 @@ def test_arrays_like_numbers_have_no_dimensions(parallel: bool) -> None:
             assert array == other
 
 
-@pytest.mark.xfail(
-    strict=True, raises=IndexError, reason="the empty shape behind four arrays without dimensions"
-)
-def test_an_empty_shape_behind_arrays_without_dimensions() -> None:
-    """Fails behind Broadcast and Fusion, also without machine code by MLIR."""
-
-    @njit(parallel=True, mlir_codegen=False)
+@pytest.mark.parametrize("parallel", [False, True])
+def test_an_empty_shape_behind_arrays_without_dimensions(parallel: bool) -> None:
+    @njit(parallel=parallel)
     def f(x: Any) -> Any:
         y = np.empty_like(x)
-        y[()] = 1
-        return y, np.zeros_like(x), np.ones_like(x), np.full_like(x, 3), np.empty(()).shape
+        y[()] = x
+        z = np.empty(())
+        z[()] = 2 * x
+        return y, z, np.empty(()).shape, np.full_like(x, 3), np.zeros(()).shape
 
-    assert f(2.5)[-1] == ()
+    for value in (2.5, 3):
+        assert f(value) == (value, 2 * value, (), 3, ())
