@@ -22,7 +22,7 @@ from numba_mlir.converters import (
     reductions,
 )
 from numba_mlir.converters.frame import Frame
-from numba_mlir.converters.operands import hashable
+from numba_mlir.converters.operands import from_numbas_loops, hashable
 from numba_mlir.converters.slots import MISSING, Env, Slot
 
 
@@ -53,7 +53,7 @@ def call(frame: Frame, env: Env, expr: Any, wanted: Any) -> Slot | None:
         return _assert_equal(frame, args)
     if function in _EXTREME_VALUES:
         return _extreme_value(frame, _EXTREME_VALUES[function], wanted)
-    if frame.numpy_extrema and function in _NUMPY_EXTREMA:
+    if function in _NUMPY_EXTREMA and from_numbas_loops(expr):
         return _numpy_extremum(frame, expr, _NUMPY_EXTREMA[function], args)
     if function is len and len(args) == 1 and arrays.is_native(args[0]) and args[0].type.ndim:
         return arrays.size_slot(frame, args[0], 0)

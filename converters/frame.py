@@ -48,8 +48,6 @@ class Frame:
         self.entry: Any = None
         #: variables that are read behind the statement being imported
         self.live_after: frozenset[str] = frozenset()
-        #: Python's max and min stand for NumPy's, which propagate NaN
-        self.numpy_extrema = False
         #: a division of integers by zero in a loop of the user's leaves the function
         self.checks_divisions = False
         #: the user's line while importing a loop that Numba inlined from its own source

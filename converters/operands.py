@@ -1,10 +1,11 @@
-"""Variables that a Numba statement reads."""
+"""What a Numba statement reads, and where it comes from."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from numba.core import ir
+from numba.parfors import parfor
 
 
 def names_read(stmt: Any) -> tuple[str, ...]:
@@ -29,6 +30,16 @@ _OPERANDS: dict[str, Any] = {
     "build_tuple": lambda e: e.items,
     "call": lambda e: e.list_vars() if e.kws or e.vararg is not None else (e.func, *e.args),
 }
+
+
+#: where Numba has loops for NumPy's functions
+_NUMBAS_LOOPS = parfor.max_parallel_impl.__code__.co_filename
+
+
+def from_numbas_loops(node: Any) -> bool:
+    """Whether a statement or expression comes from a loop that Numba has for a function of
+    NumPy's.  Numba fuses such loops with each other and with the user's."""
+    return node.loc.filename == _NUMBAS_LOOPS
 
 
 def hashable(thing: Any) -> bool:

@@ -26,10 +26,9 @@ from numba_mlir.dialect import ORDERED
 from numba_mlir.errors import UnsupportedConstruct
 from numba_mlir.roundtrip.reduction_analysis import (
     KEPT,
-    NUMPY_EXTREMA,
     beyond_numba,
     family_statements,
-    from_numpy,
+    in_any_order,
     kept_step,
     readable,
     reduction_kind,
@@ -197,7 +196,8 @@ class ParforImporter:
                 else:
                     inner[name] = self._neutral(frame, name, kind)
             self._body(frame, inner, parfor, list(kinds))
-            self._reduce(frame, inner, kinds, _may_reorder(parfor))
+            free = {name for name in kinds if in_any_order(frame, env, parfor, name)}
+            self._reduce(frame, inner, kinds, free)
         for name, result in zip(kinds, made.results, strict=True):
             env[name] = Slot(frame.type_of(name), result)
 
@@ -248,15 +248,15 @@ class ParforImporter:
 
     def _body(self, frame: Frame, env: Env, parfor: Any, names: list[str]) -> None:
         blocks = BlockSet(frame.accesses, parfor.loop_body, min(parfor.loop_body), frozenset(names))
-        outer = frame.error_model, frame.numpy_extrema
+        outer = frame.error_model
         frame.error_model = "checked" if frame.checks_divisions and _is_users(parfor) else "numpy"
-        frame.numpy_extrema = from_numpy(parfor, NUMPY_EXTREMA) is not None
         try:
             StructuredImporter(frame, blocks).run(env)
         finally:
-            frame.error_model, frame.numpy_extrema = outer
+            frame.error_model = outer
 
-    def _reduce(self, frame: Frame, env: Env, kinds: dict[str, str], reorder: bool) -> None:
+    def _reduce(self, frame: Frame, env: Env, kinds: dict[str, str], free: set[str]) -> None:
+        """The loop's ``scf.reduce``; sums and products in ``free`` may have any order."""
         contributions = [
             frame.use(env, frame.kept_steps[name].own if kind == KEPT else name).value
             for name, kind in kinds.items()
@@ -269,7 +269,7 @@ class ParforImporter:
             with mlir.ir.InsertionPoint(block):
                 if kind == KEPT:
                     result = self._kept_combiner(frame, name, block.arguments)
-                elif reorder and kind in _REORDERED and isinstance(numba_type, types.Float):
+                elif name in free and kind in _REORDERED and isinstance(numba_type, types.Float):
                     reassoc = mlir.ir.Attribute.parse("#arith.fastmath<reassoc>")
                     flags = {"fastmath": reassoc}
                     result = build.value(_REORDERED[kind], block.arguments, native, flags)
@@ -288,14 +288,7 @@ class ParforImporter:
         return local.names[target].value
 
 
-#: NumPy functions whose sums and products may be taken in any order.  NumPy itself adds
-#: pairwise; a loop that the user wrote keeps its order within a thread.
-_ANY_ORDER = frozenset({"sum", "prod", "mean", "var", "std", "dot"})
 _REORDERED = {"add": "arith.addf", "mul": "arith.mulf"}
-
-
-def _may_reorder(parfor: Any) -> bool:
-    return from_numpy(parfor, _ANY_ORDER) is not None
 
 
 def _across(frame: Frame, parfor: Any, live_after: frozenset[str]) -> tuple[set[str], set[str]]:

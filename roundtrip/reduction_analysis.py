@@ -7,7 +7,7 @@ of one associative operation.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from numba.core.typing.builtins import IndexValueType
 from numba.parfors.parfor import Parfor
 
 from numba_mlir.converters.frame import Frame, array_type
-from numba_mlir.converters.operands import hashable
+from numba_mlir.converters.operands import from_numbas_loops, hashable
 from numba_mlir.converters.slots import MISSING, Env
 from numba_mlir.errors import UnsupportedConstruct
 
@@ -53,7 +53,8 @@ _OPERATORS = {
 }  # fmt: skip
 _ANTICOMMUTATIVE = frozenset({"sub", "isub", "truediv", "itruediv"})
 _EXTREMA: dict[Any, str] = {max: "max", min: "min"}
-NUMPY_EXTREMA = {"max": "maximum", "amax": "maximum", "min": "minimum", "amin": "minimum"}
+#: np.max and np.min propagate NaN, unlike Python's max and min, which Numba writes for them
+_NUMPYS = {"max": "maximum", "min": "minimum"}
 
 
 def _statements(parfor: Any) -> Iterator[Any]:
@@ -97,7 +98,21 @@ def reduction_kind(
     divides = any("truediv" in _name(s) for s in statements if _touches(frame, s, family))
     if divides and not isinstance(numba_type, (types.Float, types.Complex)):
         raise UnsupportedConstruct(f"{where} by an integer division", parfor.loc)
-    return _numpy_kind(parfor, kind)
+    numpys = kind in _NUMPYS and _from_numpy(frame, statements, family)
+    return _NUMPYS[kind] if numpys else kind
+
+
+def in_any_order(frame: Frame, env: Env, parfor: Any, name: str) -> bool:
+    """Whether a variable is a sum or product of NumPy's, which adds pairwise.  What the user
+    wrote as a loop keeps its order within a thread."""
+    statements = list(_statements(parfor))
+    family, _ = _family(frame, env, statements, name)
+    return _from_numpy(frame, statements, family)
+
+
+def _from_numpy(frame: Frame, statements: list[Any], family: set[str]) -> bool:
+    """Whether the steps of a reduction are Numba's loops for a function of NumPy's."""
+    return all(from_numbas_loops(s) for s in statements if _touches(frame, s, family))
 
 
 def beyond_numba(frame: Frame, env: Env, parfor: Any, name: str, kind: str) -> str | None:
@@ -239,22 +254,6 @@ def _keeps_to(frame: Frame, stmt: Any, family: set[str]) -> bool:
     if not access.uses & family:
         return not access.defs & family
     return isinstance(stmt, ir.Assign) and stmt.target.name in family
-
-
-def _numpy_kind(parfor: Any, kind: str) -> str:
-    """np.max and np.min propagate NaN, unlike Python's max and min."""
-    function = from_numpy(parfor, NUMPY_EXTREMA)
-    return kind if function is None else NUMPY_EXTREMA[function]
-
-
-def from_numpy(parfor: Any, names: Container[str]) -> str | None:
-    """The NumPy function, one of ``names``, that Numba made this loop from."""
-    for pattern in parfor.patterns:
-        if pattern[0] == "prange" and len(pattern) > 2 and isinstance(pattern[2], tuple):
-            function = pattern[2][0]
-            if isinstance(function, tuple) and function[0] in names:
-                return function[0]
-    return None
 
 
 def user_line(parfor: Any) -> Any:

@@ -207,3 +207,27 @@ def test_threading_layers(tmp_path: Path, layer: str) -> None:
     """
     )
     run(tmp_path, program, NUMBA_THREADING_LAYER=layer)
+
+
+def several(x: Any) -> Any:
+    return x.sum(), x.max(), x.prod(), x.min()
+
+
+def mixed(x: Any) -> Any:
+    total, largest = x.sum(), -np.inf
+    for i in prange(x.shape[0]):
+        largest = max(largest, x[i])
+    return total, largest, np.max(x)
+
+
+@pytest.mark.parametrize("flags", [{"mlir_codegen": True}, {"mlir_identity": True},
+                                   {"mlir_tiling": True}, {}])  # fmt: skip
+def test_each_reduction_of_loops_that_numba_fused_has_its_own_operation(flags: Any) -> None:
+    x = np.random.default_rng(0).random(1000) + 0.5
+    expected = (x.sum(), x.max(), x.prod(), x.min())
+    compiled = njit(parallel=True, **flags)
+    np.testing.assert_allclose(compiled(several)(x), expected)
+    np.testing.assert_allclose(compiled(mixed)(x), (x.sum(), x.max(), x.max()))
+    x[700] = np.nan
+    np.testing.assert_allclose(compiled(several)(x), [np.nan] * 4)
+    np.testing.assert_allclose(compiled(mixed)(x), (np.nan, np.nanmax(x), np.nan))
