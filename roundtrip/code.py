@@ -13,11 +13,9 @@ from llvmlite import ir as llvm_ir
 from numba.core import cgutils, ir, types
 
 from numba_mlir.errors import UnsupportedConstruct
-from numba_mlir.passes import libm, to_llvm
+from numba_mlir.passes import libm, panels, streams, to_llvm
 from numba_mlir.passes.lanes import Vectors
-from numba_mlir.passes.panels import TAKE
-from numba_mlir.passes.streams import COPY
-from numba_mlir.roundtrip import nontemporal, scratch, vectormath
+from numba_mlir.roundtrip import nontemporal, scratch, threads, vectormath
 from numba_mlir.roundtrip.body_import import Ways
 from numba_mlir.roundtrip.llvm_text import readable
 
@@ -64,13 +62,26 @@ class Code:
             callback.emit(self.name, extra, context)
         if around is not None:
             around(extra)
-        for name, emit in ((COPY, nontemporal.emit), (TAKE, scratch.emit)):
-            if f"@{name}(" in self.text and not defines(library, name):
-                emit(extra)
+        for name, emit in _SHARED.items():
+            called = name in extra.globals or f"@{name}(" in self.text
+            if called and not defines(library, name):
+                emit(extra, context)
         module.link_in(llvm.parse_assembly(cgutils.normalize_ir_text(str(extra))))
         for callback in self.ways.callbacks:
             module.get_function(f"{self.name}.{callback.symbol}").linkage = "internal"
         return module
+
+
+#: functions that all kernels of a library share, each added with the first that calls it: where
+#: libraries are linked, LLVM drops those that nothing calls yet
+_SHARED: dict[str, Callable[[llvm_ir.Module, Any], None]] = {
+    threads.BOXES: threads.emit_boxes,
+    threads.RUN: threads.emit_run,
+    streams.COPY: nontemporal.emit_copy,
+    streams.FENCE: nontemporal.emit_fence,
+    panels.TAKE: scratch.emit_take,
+    panels.GIVE_BACK: scratch.emit_give_back,
+}
 
 
 def defines(library: Any, name: str) -> bool:

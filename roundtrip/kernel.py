@@ -6,6 +6,7 @@ returns is called by Numba's lowering in place of its own code for the Parfor.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from numba.core import cgutils, ir, types
 from numba_mlir.converters import bare
 from numba_mlir.passes.cost import iteration_cost
 from numba_mlir.passes.values import nested
-from numba_mlir.roundtrip import launch, threads
+from numba_mlir.roundtrip import launch
 from numba_mlir.roundtrip.code import Code, Options, add, compile_body, defines, raise_error
 from numba_mlir.roundtrip.kernel_import import Kernel
 
@@ -55,12 +56,7 @@ class CompiledKernel:
         _launch_threads()
         library, context = lowerer.library, lowerer.context
         functions = ("body", *[f"combine{number}" for number in range(len(self.reductions))])
-
-        def around(module: llvm_ir.Module) -> None:
-            launch.emit(plan, module)
-            if not defines(library, threads.RUN):
-                threads.define(module, context)
-
+        around = functools.partial(launch.emit, plan)
         module = self.code.link(library, context, functions, around)
         for name in (*functions, "worker"):
             module.get_function(f"{plan.name}.{name}").linkage = "internal"

@@ -25,11 +25,8 @@ def least() -> int:
     return min(this_machine().l3 // 2, _MOST)
 
 
-def emit(module: ir.Module) -> None:
-    """Add `COPY` and `FENCE` to ``module``; addresses and sizes are multiples of 4 bytes.
-
-    All kernels of a library share them.
-    """
+def emit_copy(module: ir.Module, context: Any) -> None:
+    """Define `COPY` in ``module``; addresses and sizes are multiples of 4 bytes."""
     kind = ir.FunctionType(ir.VoidType(), [_BYTES, _BYTES, _WORD])
     copy = ir.Function(module, kind, COPY)
     copy.linkage = "linkonce_odr"
@@ -44,6 +41,10 @@ def emit(module: ir.Module) -> None:
     _copy(builder, target, source, (head, end), _LINE)
     _copy(builder, target, source, (end, size), _INT)
     builder.ret_void()
+
+
+def emit_fence(module: ir.Module, context: Any) -> None:
+    """Define `FENCE` in ``module``."""
     fence = ir.Function(module, ir.FunctionType(ir.VoidType(), []), FENCE)
     fence.linkage = "linkonce_odr"
     builder = ir.IRBuilder(fence.append_basic_block())

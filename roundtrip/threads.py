@@ -35,13 +35,21 @@ def declared(module: llvm.Module, name: str) -> llvm.Function:
     return cgutils.get_or_insert_function(module, _TYPES[name], name)
 
 
-def define(module: llvm.Module, context: Any) -> None:
-    """Add the definitions of `BOXES` and `RUN` to ``module``."""
-    for name, body in ((BOXES, _boxes), (RUN, _run)):
-        function = declared(module, name)
-        function.linkage = "linkonce_odr"
-        function.attributes.add("noinline")
-        body(llvm.IRBuilder(function.append_basic_block()), function, context)
+def emit_boxes(module: llvm.Module, context: Any) -> None:
+    """Define `BOXES` in ``module``."""
+    _boxes(*_defined(module, BOXES))
+
+
+def emit_run(module: llvm.Module, context: Any) -> None:
+    """Define `RUN` in ``module``."""
+    _run(*_defined(module, RUN), context)
+
+
+def _defined(module: llvm.Module, name: str) -> tuple[llvm.IRBuilder, llvm.Function]:
+    function = declared(module, name)
+    function.linkage = "linkonce_odr"
+    function.attributes.add("noinline")
+    return llvm.IRBuilder(function.append_basic_block()), function
 
 
 def ceildiv(builder: llvm.IRBuilder, a: llvm.Value, b: llvm.Value) -> llvm.Value:
@@ -51,7 +59,7 @@ def ceildiv(builder: llvm.IRBuilder, a: llvm.Value, b: llvm.Value) -> llvm.Value
     return builder.add(quotient, more)
 
 
-def _boxes(builder: llvm.IRBuilder, function: llvm.Function, context: Any) -> None:
+def _boxes(builder: llvm.IRBuilder, function: llvm.Function) -> None:
     """One box a thread, or more where `numba.set_parallel_chunksize` asks for it."""
     (total,) = function.args
     threads, chunk = _threads(builder), _chunksize(builder)

@@ -139,6 +139,20 @@ def test_kernels_of_a_function_share_code(monkeypatch: pytest.MonkeyPatch) -> No
         assert definitions(compiled, rf"{re.escape(shared)}[^\n(]*") == 1
 
 
+def test_kernels_that_call_different_shared_functions() -> None:
+    """A reduction asks for no number of boxes; the loop behind it, which does, comes second."""
+
+    def normalise(a: Any) -> Any:
+        return a / a.sum()
+
+    for size in (0, 5, 1_000_000):
+        a = np.random.default_rng(0).random(size)
+        compiled = njit(parallel=True, mlir_codegen=True)(normalise)
+        np.testing.assert_allclose(compiled(a), a / a.sum())
+        for shared in (threads.RUN, threads.BOXES):
+            assert definitions(compiled, rf"{re.escape(shared)}[^\n(]*") == 1
+
+
 def same_name(inner: Any) -> Any:
     @njit(parallel=True)
     def function(x: Any) -> None:
