@@ -16,7 +16,7 @@ import numpy as np
 from numba.core import cgutils, ir, types
 from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.extending import intrinsic
-from numba.core.ir_utils import mk_unique_var
+from numba.core.ir_utils import build_definitions, mk_unique_var
 from numba.np import arrayobj
 from numba.parfors.parfor import Parfor
 
@@ -126,6 +126,8 @@ class FreshMemory(FunctionPass):
                 if found is not None:
                     _replace(state, block, number, *found)
                     changed = True
+        if changed:
+            state.func_ir._definitions = build_definitions(state.func_ir.blocks)
         return changed
 
 

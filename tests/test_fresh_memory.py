@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 from numba.core.runtime import _nrt_python as _nrt
 from numba.core.runtime import rtsys
+from typed_ir import typed
 
 from numba_mlir import config, njit
 from numba_mlir.errors import InvalidFlagError
 from numba_mlir.roundtrip import block_cache
+from numba_mlir.roundtrip.fresh_memory import FreshMemory
 
 pytestmark = pytest.mark.skipif(not block_cache.AVAILABLE, reason="Linux's advice on memory")
 
@@ -381,3 +383,18 @@ def test_an_empty_shape_behind_arrays_without_dimensions(parallel: bool) -> None
 
     for value in (2.5, 3):
         assert f(value) == (value, 2 * value, (), 3, ())
+
+
+def test_passes_behind_it_find_the_definition_of_each_call() -> None:
+    def f(n: Any) -> Any:
+        return np.zeros(n) + np.empty((n, 2)).shape[1]
+
+    state = typed(f, 3)
+    assert FreshMemory().run_pass(state)
+    allocators = {
+        state.func_ir.get_definition(call.func).name
+        for block in state.func_ir.blocks.values()
+        for call in block.find_exprs(op="call")
+        if "new_array" in call.func.name
+    }
+    assert allocators == {"new_array"}
