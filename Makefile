@@ -1,4 +1,4 @@
-# make demo | test | test-gpu | bench | peers | lint | docs | wheel-test | clean
+# make demo | test | test-gpu | numba-tests | bench | peers | lint | docs | wheel-test | clean
 #
 # Needs Python 3.11-3.13, make and git. The first command creates .venv and installs there;
 # later ones reuse it. Another interpreter: make PYTHON=python3.12 test
@@ -14,7 +14,7 @@ BENCH_OUT ?= build/bench
 BIN := $(VENV)/bin
 WORKERS := $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n -gt 4 ] && n=4; echo $$n)
 
-.PHONY: demo test test-gpu bench peers lint docs wheel-test clean
+.PHONY: demo test test-gpu numba-tests bench peers lint docs wheel-test clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/quickstart.py
@@ -25,6 +25,11 @@ test: $(VENV)/.test
 # on Intel's OpenCL device for CPUs where there is no GPU (the packages take 3 GB)
 test-gpu: $(VENV)/.test $(VENV)/.sycl
 	$(BIN)/python -P -m pytest -n $(WORKERS) --dist=worksteal tests/test_gpu_*.py $(PYTEST_ARGS)
+
+# all of Numba's own tests of array code with our passes; about an hour on 2 cores
+numba-tests: $(VENV)/.test
+	$(BIN)/python -P -m pytest -n $(WORKERS) --dist=worksteal tests/test_numba_suite.py \
+	    --numba-tests=all $(PYTEST_ARGS)
 
 bench: $(VENV)/.bench
 	mkdir -p $(BENCH_OUT)

@@ -12,8 +12,14 @@ os.environ.setdefault("NUMBA_CACHE_DIR", tempfile.mkdtemp(prefix="numba-mlir-tes
 
 import numba
 import numpy as np
+import pytest
 
 from numba_mlir import mlir
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--numba-tests", choices=("sample", "all"), default="sample",
+                     help="how many tests of Numba's own to run with our passes")  # fmt: skip
 
 
 def pytest_report_header() -> str:
