@@ -14,6 +14,7 @@ from numba.core.ir_utils import build_definitions
 
 from numba_mlir import dialect, mlir
 from numba_mlir.converters import intrinsics
+from numba_mlir.converters.operands import names_read
 from numba_mlir.errors import MLIRRoundtripError
 from numba_mlir.roundtrip import graph, values
 from numba_mlir.roundtrip.accesses import block_graph
@@ -55,6 +56,8 @@ class Exporter:
         single = {n for n, count in self.table.definitions.items() if count == 1}
         self.emit = Emitter(state, single, reserved)
         self._vars: dict[Any, Any] = {}
+        #: variables of more than one value
+        self._shared: set[str] = set()
         #: variables made again for one block: (id of block, value or purpose) -> variable
         self._local: dict[tuple[int, Any], Any] = {}
         self._mlir_labels: dict[Any, int] = {}
@@ -155,10 +158,12 @@ class Exporter:
             self.define(value, var, owned)
         else:
             self._vars[value] = var
+            self._shared.add(var.name)
 
     def alias_all(self, value: Any, other: Any) -> None:
         """Two MLIR values share one variable (a loop's argument and its result)."""
         self._vars[value] = self._vars[other]
+        self._shared.add(self._vars[other].name)
 
     def var(self, value: Any) -> Any:
         """The variable of a value; constants are made again in each block that uses them."""
@@ -254,7 +259,13 @@ class Exporter:
             op = defining(source)
             if op is not None and op.name == "numba.undef":
                 continue
-            pairs.append((self._vars[target], self.var(source)))
+            pairs.append((self._vars[target], self.var(source), source))
+        names = [source.name for _, source, _ in pairs]
+        pairs = [
+            (target, source)
+            for target, source, value in pairs
+            if target.name in names or not self._made_there(target, source, value)
+        ]
         written = {target.name for target, _ in pairs}
         held = {}
         for target, source in pairs:
@@ -264,6 +275,26 @@ class Exporter:
             source = held.get(source.name, source)
             if source.name != target.name:
                 self.emit.store(target, self.emit.cast(source, self.emit.type_of(target)))
+
+    def _made_there(self, target: Any, source: Any, value: Any) -> bool:
+        """Let the statement of this block that makes ``source`` assign to ``target`` itself.
+
+        Numba takes what stands between ``init_prange`` and ``prange`` as a whole, and nothing
+        behind: a copy at the end of the block would come too early.
+        """
+        if source.name in self._shared or value in self._owner or len(list(value.uses)) != 1:
+            return False
+        if self.emit.type_of(source) != self.emit.type_of(target):
+            return False
+        for stmt in reversed(self.emit.block.body):
+            if not isinstance(stmt, ir.Assign) or stmt.target.name == target.name:
+                return False
+            if stmt.target.name == source.name:
+                stmt.target = target
+                return True
+            if target.name in names_read(stmt):
+                return False
+        return False
 
     def declare(self, result_values: Any, hints: Sequence[str | None]) -> None:
         """Make variables for values that are assigned on several paths."""

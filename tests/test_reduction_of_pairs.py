@@ -44,3 +44,27 @@ def test_empty() -> None:
     compiled: Any = njit(parallel=True, mlir_identity=True)(positions)
     with pytest.raises(ValueError, match="empty sequence"):
         compiled(np.empty(0))
+
+
+def doubled(a):
+    b = a * 2
+    return b, np.argmin(b), b.argmax()
+
+
+def beside(a):
+    return a + 1, np.argmin(a)
+
+
+@pytest.mark.parametrize("function", [doubled, beside])
+@pytest.mark.parametrize("flags", [{}, {"mlir_broadcast": True},
+                                   {"mlir_broadcast": True, "mlir_fusion": True}])  # fmt: skip
+def test_behind_array_statements_that_became_loops(function: Any, flags: Any) -> None:
+    """Numba makes these loops parallel after the statements have been in MLIR."""
+    compiled = njit(parallel=True, **flags)(function)
+    for shape in ((101,), (7, 9), (2, 3, 4)):
+        a = np.random.default_rng(0).permutation(np.prod(shape)).reshape(shape)
+        for x in (a, a.astype(float), a.astype(np.int16)[::-1]):
+            first, *positions = compiled(x)
+            expected, *others = function(x)
+            np.testing.assert_array_equal(first, expected)
+            assert positions == others
