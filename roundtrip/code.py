@@ -10,7 +10,8 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir as llvm_ir
-from numba.core import cgutils, ir, types
+from numba.core import cgutils, config, ir, types
+from numba.core.codegen import dump
 
 from numba_mlir.errors import UnsupportedConstruct
 from numba_mlir.passes import libm, panels, streams, to_llvm
@@ -55,6 +56,7 @@ class Code:
             load()
             library._reload_init.add(load)
         module = llvm.parse_assembly(self.text)
+        module.name = self.name
         for name in (*functions, *[callback.symbol for callback in self.ways.callbacks]):
             module.get_function(name).name = f"{self.name}.{name}"
         extra = library.create_ir_module(self.name)
@@ -96,9 +98,11 @@ def add(module: llvm.ModuleRef, library: Any) -> None:
     """Make ``module`` part of one of Numba's code libraries.
 
     As ``library.add_llvm_module`` does, but without its passes over each function: what the
-    library runs on all of its code begins with the same ones.
+    library runs on all of its code begins with the same ones.  ``NUMBA_DUMP_LLVM`` prints it.
     """
     module.verify()
+    if config.DUMP_LLVM:
+        dump(f"LLVM DUMP {module.name}", str(module), "llvm")
     module.data_layout = library.codegen._data_layout
     library._final_module.link_in(module)
 
