@@ -70,6 +70,23 @@ class Contraction:
         """The type of the element, f32 or f64."""
         return self.cell.memref.type.element_type
 
+    @property
+    def fused(self) -> dict[Any, int]:
+        """Sums and differences with a product that nobody else needs, and which operand it is:
+        they are rounded once where that is allowed."""
+        found: dict[Any, int] = {}
+        for op in self.ops:
+            if op.name in ("arith.addf", "arith.subf"):
+                places = [number for number in (1, 0) if self._is_product(op.operands[number])]
+                found.update({op: places[0]} if places else {})
+        return found
+
+    def _is_product(self, value: Any) -> bool:
+        op = owner(value)
+        if op is None or op.name != "arith.mulf" or op not in self.ops:
+            return False
+        return len(list(value.uses)) == 1
+
 
 def contraction(statement: Statement, nest: Nest) -> Contraction | None:
     """``statement`` as a contraction; None when it is none."""

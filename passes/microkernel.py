@@ -22,6 +22,7 @@ from numba_mlir.passes.panels import Strided
 from numba_mlir.passes.register_tiles import Tile
 from numba_mlir.passes.scoped_loops import Span, carrying, either, loop
 from numba_mlir.passes.strides import Reference, item_bytes, step
+from numba_mlir.passes.values import owner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Microkernel:
         self, base: NestBuilder, one: Contraction, tile: Tile, buffer: Any, contract: bool
     ) -> None:
         self._base, self._one, self._tile = base, one, tile
-        self._buffer, self._contract = buffer, contract
+        self._buffer, self._products = buffer, one.fused if contract else {}
         self._array = Strided(one.cell.memref)
         self._item = item_bytes(one.cell.memref)
         self._vector = mlir.ir.VectorType.get([tile.lanes], one.element)
@@ -222,7 +223,7 @@ class Microkernel:
     def _updated(self, values: dict[Any, Any]) -> Any:
         """The operations of the contraction on vectors."""
         for op in self._one.ops:
-            value = self._fused(op, values) if self._contract else None
+            value = self._fused(op, values)
             if value is None:
                 operands = [values[operand] for operand in op.operands]
                 attributes = {name: op.attributes[name] for name in op.attributes}
@@ -232,26 +233,13 @@ class Microkernel:
         return values[self._one.update]
 
     def _fused(self, op: Any, values: dict[Any, Any]) -> Any | None:
-        """A sum or difference with a product that nobody else needs, rounded once."""
-        if op.name not in ("arith.addf", "arith.subf"):
+        """A sum or difference with a product, rounded once."""
+        place = self._products.get(op)
+        if place is None:
             return None
-        first, second = op.operands
-        factors = self._factors(second)
-        product_is_second = factors is not None
-        if factors is None:
-            factors = self._factors(first)
-        if factors is None:
-            return None
-        left, right = (values[factor] for factor in factors)
-        other = values[first if product_is_second else second]
+        left, right = (values[factor] for factor in owner(op.operands[place]).operands)
+        other = values[op.operands[1 - place]]
         if op.name == "arith.subf":
-            negative = mlir.arith.negf(left if product_is_second else other)
-            left, other = (negative, other) if product_is_second else (left, negative)
+            negative = mlir.arith.negf(left if place else other)
+            left, other = (negative, other) if place else (left, negative)
         return mlir.ir.Operation.create("vector.fma", [self._vector], [left, right, other]).result
-
-    def _factors(self, value: Any) -> list[Any] | None:
-        """Those of a product among the operations that is used once."""
-        for op in self._one.ops:
-            if op.results[0] == value and op.name == "arith.mulf":
-                return list(op.operands) if len(list(value.uses)) == 1 else None
-        return None

@@ -27,8 +27,8 @@ from numba_mlir.passes.register_tiles import tile
 #: blocks of a few tiles
 SMALL = Machine(l1=1 << 10, l2=32 << 10, l3=64 << 10, registers=32, cores=2)
 #: rows, columns, terms
-SIZES = [(1, 1, 8), (3, 5, 9), (2, 100, 9), (8, 48, 64), (17, 50, 130), (40, 3, 70), (70, 17, 65),
-         (0, 4, 9), (4, 0, 9), (5, 7, 0), (33, 49, 3), (9, 9, 1), (110, 37, 70)]  # fmt: skip
+SIZES = [(1, 1, 8), (1, 70, 40), (2, 9, 17), (3, 5, 9), (4, 33, 5), (2, 100, 9), (8, 48, 64),
+         (17, 50, 130), (40, 3, 70), (70, 17, 65), (0, 4, 9), (4, 0, 9), (5, 7, 0), (33, 49, 3), (9, 9, 1), (110, 37, 70)]  # fmt: skip
 
 
 def outer_sums(a, b, c):
@@ -184,6 +184,32 @@ def test_a_product_that_is_added_has_one_rounding() -> None:
     c[:] = -1
     precise(a, b, c)
     np.testing.assert_array_equal(c, 0)
+
+
+@pytest.mark.parametrize("terms", [2, 3, 16, 21])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(
+    "function", [outer_sums, scalar_sums, distances, two_factors], ids=lambda f: f.__name__
+)
+def test_few_rows_have_the_bits_of_many(function: Any, dtype: Any, terms: int) -> None:
+    compiled = codegen(function)
+    a, b, c = arguments((40, 37, terms), dtype)
+    every = c.copy()
+    compiled(a, b, every)
+    for rows in range(1, 9):
+        some = c[:rows].copy()
+        compiled(a[:rows], b, some)
+        np.testing.assert_array_equal(some, every[:rows], str(rows))
+
+
+def test_one_column_is_summed_as_it_was() -> None:
+    compiled, fast = (codegen(scalar_sums, fastmath=flag) for flag in (False, True))
+    for ours, expected in _pairs((17, 1, 50), np.float64, ("C", "C", "C")):
+        compiled(*ours)
+        plain(scalar_sums)(*expected)
+        np.testing.assert_array_equal(ours[2], expected[2])
+        fast(*ours)
+        np.testing.assert_allclose(ours[2], expected[2], rtol=1e-13)
 
 
 def test_threads_do_not_change_the_result() -> None:
