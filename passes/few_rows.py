@@ -68,7 +68,9 @@ class FewRows(NestBuilder):
         place = self._fused.get(op)
         if place is None:
             return super()._clone(op, operands)
-        left, right = owner(operands[place]).operands
+        product = owner(operands[place])
+        assert product is not None
+        left, right = product.operands
         other = operands[1 - place]
         if op.name == "arith.subf":
             negative = mlir.arith.negf(left if place else other)

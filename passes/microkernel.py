@@ -237,7 +237,9 @@ class Microkernel:
         place = self._products.get(op)
         if place is None:
             return None
-        left, right = (values[factor] for factor in owner(op.operands[place]).operands)
+        product = owner(op.operands[place])
+        assert product is not None
+        left, right = (values[factor] for factor in product.operands)
         other = values[op.operands[1 - place]]
         if op.name == "arith.subf":
             negative = mlir.arith.negf(left if place else other)
