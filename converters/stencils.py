@@ -167,7 +167,7 @@ class _Call:
             except UnsupportedConstruct as reason:
                 raise Refused(f"the stencil's kernel has {reason.msg}") from reason
             number = frame.scalar(frame.use(inner, kernel.result))
-        text = _kept_statement(mark.behind())
+        text = _kept_statement(mark.behind(), None if number is None else number[0])
         if text is not None:
             raise Refused(f"the stencil's kernel has a statement without an MLIR form: {text}")
         value = casts.cast(*number, dtype) if number is not None else None
@@ -212,22 +212,27 @@ def _border(frame: Frame, cval: Any, dtype: Any) -> Any:
     return scalars.constant(dtype, dtype(cval))
 
 
-def _kept_statement(operations: Sequence[Any]) -> str | None:
+def _kept_statement(operations: Sequence[Any], result: Any | None) -> str | None:
     """A statement that was kept among some operations and inside them; None without one.
 
-    Kept expressions that nobody uses, such as the tuples of subscripts, are erased.
+    Kept expressions that nobody uses, such as the tuples of subscripts, are erased, other than
+    that of the ``result``.
     """
     for op in reversed(operations):
         blocks = [block for region in op.regions for block in region.blocks]
         for block in reversed(blocks):
-            found = _kept_statement([child.operation for child in block.operations])
+            found = _kept_statement([child.operation for child in block.operations], result)
             if found is not None:
                 return found
-        if op.name.startswith("numba.expr") and not any(True for _ in op.results[0].uses):
+        if op.name.startswith("numba.expr") and not _is_used(op.results[0], result):
             op.erase()
         elif op.name == "pyir.stmt" or op.name.startswith(("numba.expr", "numba.check")):
             return str(op.attributes["text"].value)
     return None
+
+
+def _is_used(value: Any, result: Any | None) -> bool:
+    return value == result or any(True for _ in value.uses)
 
 
 @contextlib.contextmanager

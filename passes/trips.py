@@ -68,7 +68,8 @@ class Trip:
     """A loop whose body consists of parallel loops and computing with numbers.
 
     ``checks`` may raise: each trip makes them anew, or some trips only.  ``arrays`` are carried
-    values that became one array: by their number what the array begins with, and the array.
+    values that became one array: by their number what the array begins with (None: nothing), and
+    the array.
     ``numbers`` are the other carried values, in order.
     """
 
@@ -76,7 +77,7 @@ class Trip:
     guards: dict[Guard, None] = dataclasses.field(default_factory=dict)
     assumed: dict[Any, None] = dataclasses.field(default_factory=dict)
     checks: list[Any] = dataclasses.field(default_factory=list)
-    arrays: dict[int, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
+    arrays: dict[int, tuple[Any | None, Any]] = dataclasses.field(default_factory=dict)
     numbers: list[int] = dataclasses.field(default_factory=list)
 
     @property
@@ -407,6 +408,10 @@ def _unite_arrays(trip: Trip, equal: Equalities, carried: list[int]) -> None:
     for number in carried:
         first = loop.operands[3 + number]
         array = unite(loop, number)
+        if (made := owner(first)) is not None and made.name == "numba.undef":
+            # A variable that the first trip assigns to.
+            trip.arrays[number] = None, array
+            continue
         with mlir.ir.InsertionPoint(loop):
             for axis, size in enumerate(sizes(array)):
                 axis_value = mlir.arith.constant(mlir.ir.IndexType.get(), axis)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -172,3 +173,35 @@ def test_division_by_zero_in_a_later_trip() -> None:
     with pytest.raises(ZeroDivisionError):
         compiled(x, np.array([1.0, 0.0]))
     assert moved(compiled)
+
+
+def assigned_in_the_loop(x: Any, n: int) -> Any:
+    total = 0.0
+    for i in range(n):
+        y = np.exp(x) + i
+        z = y * x
+        total += z.sum()
+    return y, z, total
+
+
+def products_in_the_loop(x: Any, n: int) -> Any:
+    w = np.ones(x.size)
+    m = np.ones((x.size, x.size))
+    for _ in range(3):
+        y = -x * np.dot(m, w)
+    return y
+
+
+# without Broadcast Numba fails on the first one itself
+@pytest.mark.parametrize(("function", "flags"), [(assigned_in_the_loop, {}),
+                         (products_in_the_loop, {}), (products_in_the_loop, {"mlir_fusion": True})])  # fmt: skip
+def test_arrays_that_the_first_trip_assigns_to(function: Any, flags: Any) -> None:
+    compiled = njit(parallel=True, **flags)(function)
+    for size, n in itertools.product((0, 1, 5, 3000 if function is assigned_in_the_loop else 40),
+                                     (1, 2, 4)):  # fmt: skip
+        x = np.random.default_rng(size).random(size)
+        got, expected = compiled(x, n), function(x, n)
+        if function is products_in_the_loop:
+            got, expected = (got,), (expected,)
+        for one, other in zip(got, expected, strict=True):
+            np.testing.assert_allclose(one, other)

@@ -371,3 +371,24 @@ def test_arrays_that_change_places() -> None:
         x = np.arange(size) ** 2.0
         np.testing.assert_array_equal(compiled(x, count), swapped(x, count))
     assert any("temporary array removed" in message for message in applied(compiled))
+
+
+@numba.stencil(neighborhood=((-3, 0),))
+def _becomes_complex(a):
+    total = 0
+    for i in range(-3, 1):
+        k = 0.0
+        if i > -2:
+            k = 1j
+        total += a[i] + k
+    return total / 4
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_kernel_whose_result_is_a_kept_expression(parallel: bool) -> None:
+    def f(a):
+        return _becomes_complex(a) + 1
+
+    a = np.arange(20.0)
+    compiled = njit(parallel=parallel)(f)
+    np.testing.assert_array_equal(compiled(a), numba.njit(parallel=parallel)(f)(a))
