@@ -193,8 +193,14 @@ def products_in_the_loop(x: Any, n: int) -> Any:
 
 
 # without Broadcast Numba fails on the first one itself
-@pytest.mark.parametrize(("function", "flags"), [(assigned_in_the_loop, {}),
-                         (products_in_the_loop, {}), (products_in_the_loop, {"mlir_fusion": True})])  # fmt: skip
+@pytest.mark.parametrize(
+    ("function", "flags"),
+    [
+        (assigned_in_the_loop, {}),
+        (products_in_the_loop, {}),
+        (products_in_the_loop, {"mlir_fusion": True}),
+    ],
+)
 def test_arrays_that_the_first_trip_assigns_to(function: Any, flags: Any) -> None:
     compiled = njit(parallel=True, **flags)(function)
     for size, n in itertools.product((0, 1, 5, 3000 if function is assigned_in_the_loop else 40),
