@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 from numba_mlir import mlir
+from numba_mlir.passes.building import ON_STACK
 from numba_mlir.passes.failures import LEAVE_IF
 from numba_mlir.passes.values import ancestor_in, defined_inside, nested
 
@@ -75,7 +76,7 @@ def _is_small(op: Any) -> bool:
     kind = mlir.ir.MemRefType(op.results[0].type)
     if len(op.operands) or not kind.has_static_shape:
         return False
-    return math.prod(kind.shape) * 16 <= _STACK
+    return ON_STACK in op.attributes or math.prod(kind.shape) * 16 <= _STACK
 
 
 def _on_stack(op: Any) -> None:

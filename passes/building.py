@@ -11,6 +11,8 @@ from numba_mlir.passes.values import nested
 
 #: of an ``scf.for``: what LLVM is to do with the loop
 LOOP_ANNOTATION = "llvm.loop_annotation"
+#: of a ``memref.alloc`` of constant size in a kernel: on the stack, where making it cannot fail
+ON_STACK = "numba.on_stack"
 
 
 def index(number: int) -> Any:

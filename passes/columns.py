@@ -25,7 +25,7 @@ from collections.abc import Callable
 from typing import Any
 
 from numba_mlir import mlir
-from numba_mlir.passes.building import allocate, for_loop, index
+from numba_mlir.passes.building import ON_STACK, allocate, for_loop, index
 from numba_mlir.passes.effects import is_pure_name
 from numba_mlir.passes.values import (
     ancestor_in,
@@ -174,7 +174,8 @@ class _Interchange:
             self._first = arith.addi(low, arith.muli(block.arguments[rank - 1], width))
             self._last = arith.minsi(arith.addi(self._first, width), high)
             for value in self._long_lived():
-                self._buffers[value] = allocate([WIDTH], value.type)
+                self._buffers[value] = buffer = allocate([WIDTH], value.type)
+                buffer.owner.attributes[ON_STACK] = ir.UnitAttr.get()
             for segment in self._segments:
                 self._plain(segment)
                 if segment.row is not None:

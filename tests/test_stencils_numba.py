@@ -392,3 +392,25 @@ def test_a_kernel_whose_result_is_a_kept_expression(parallel: bool) -> None:
     a = np.arange(20.0)
     compiled = njit(parallel=parallel)(f)
     np.testing.assert_array_equal(compiled(a), numba.njit(parallel=parallel)(f)(a))
+
+
+@numba.stencil(neighborhood=((-3, 0),))
+def _same_element(a):
+    total = 0
+    for _ in range(-3, 1):
+        total += a[0]
+    return total / 30
+
+
+def test_buffers_of_loops_that_change_places_in_code_that_cannot_fail() -> None:
+    """The loop over ``range`` goes outside, and what it adds up for each index into buffers."""
+
+    @njit(parallel=True, mlir_codegen=True)
+    def f(a):
+        return _same_element(a)
+
+    for size in (0, 3, 10, 5000):
+        a = np.random.default_rng(size).random(size)
+        expected = np.zeros(size)
+        expected[3:] = (a + a + a + a)[3:] / 30
+        np.testing.assert_allclose(f(a), expected)
