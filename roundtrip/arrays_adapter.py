@@ -41,7 +41,10 @@ class ArrayRoundTrip(RoundTrip):
         from numba_mlir.roundtrip.importer import import_function
         from numba_mlir.roundtrip.regions import import_body
 
-        stage = ArrayStage(Stencils(import_body, state.flags.auto_parallel.enabled))
+        parallel = state.flags.auto_parallel
+        # parallel={"stencil": False}: calls of stencils stay calls
+        wanted = parallel.stencil or not parallel.enabled
+        stage = ArrayStage(Stencils(import_body, parallel.enabled) if wanted else None)
         imported = import_function(state, stage)
         imported.converted = stage.loops
         imported.kept = stage.refusals

@@ -414,3 +414,13 @@ def test_buffers_of_loops_that_change_places_in_code_that_cannot_fail() -> None:
         expected = np.zeros(size)
         expected[3:] = (a + a + a + a)[3:] / 30
         np.testing.assert_allclose(f(a), expected)
+
+
+def test_an_option_of_numbas_leaves_stencils_alone() -> None:
+    @njit(parallel={"stencil": False})
+    def f(a):
+        return _same_element(a) + 1
+
+    a = np.arange(10.0)
+    np.testing.assert_array_equal(f(a), numba.njit(lambda a: _same_element(a) + 1)(a))
+    assert "stencil" in str(f.mlir_diagnostics(format="json"))
