@@ -7,6 +7,7 @@ those of the Vector Function ABI of the processor, which `variants` gets from it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -135,6 +136,12 @@ def _declare(module: Any) -> None:
             ir.Operation.create("llvm.func", attributes=attributes, regions=1)
 
 
+#: a call in LLVM IR text: the function and its arguments
+_CALL = re.compile(r"(\bcall\b[^@\n]*@)(\w+)(\([^()\n]*\))")
+#: LLVM makes intrinsics of them where it knows the sign of the argument, or by fastmath, and
+#: ``exp2`` of ``pow``: calls of functions without vector versions
+_HIDDEN = {name + suffix for name in ("log", "log2", "log10", "pow") for suffix in ("", "f")}
+
 Variants = Callable[[str], Iterable[tuple[str, str]]]
 """Symbol of a scalar function -> its vector versions: (mangled ABI name, declaration)."""
 
@@ -149,6 +156,10 @@ def with_variants(text: str, symbols: Iterable[str], variants: Variants) -> str:
             continue
         names = ",".join(name for name, _ in found)
         text = _with_attribute(text, symbol, f'"vector-function-abi-variant"="{names}"')
+        if symbol in _HIDDEN:
+            text, hidden = _hidden(text, symbol)
+            names = names.replace(f"_{symbol}(", f"_{hidden}(")
+            text = _with_attribute(text, hidden, f'"vector-function-abi-variant"="{names}"')
         for name, declaration in found:
             vector = name[name.index("(") + 1 : -1]
             used.append(f"ptr @{vector}")
@@ -161,10 +172,30 @@ def with_variants(text: str, symbols: Iterable[str], variants: Variants) -> str:
     return text + "\n".join(lines) + "\n"
 
 
+def _hidden(text: str, symbol: str) -> tuple[str, str]:
+    """LLVM IR text in which ``symbol`` is called under another name, of which LLVM knows
+    nothing, and that name; ``x ** 2.0`` stays a call of ``pow``, which becomes ``x * x``."""
+    (declaration,) = re.findall(rf"^declare (\w+ )@{symbol}\((.*?)\)", text, re.MULTILINE)
+    name, (kind, types) = f"numba_mlir.{symbol}", declaration
+
+    def renamed(call: re.Match[str]) -> str:
+        before, called, arguments = call.groups()
+        changes = called == symbol and arguments.split(" ")[-1].startswith("%")
+        return f"{before}{name if changes else called}{arguments}"
+
+    text = _CALL.sub(renamed, text)
+    names = [f"{one} %{n}" for n, one in enumerate(types.split(", "))]
+    given = ", ".join(names)
+    body = f"  %r = call {kind}@{symbol}({given})\n  ret {kind}%r\n"
+    head = f"define linkonce_odr {kind}@{name}({given}) noinline nounwind willreturn memory(none)"
+    return f"{text}\n{head} {{\n{body}}}\n", name
+
+
 def _with_attribute(text: str, symbol: str, attribute: str) -> str:
-    """``attribute`` at the end of the declaration of ``symbol``."""
+    """``attribute`` at the end of the declaration of ``symbol``, or in front of its body."""
     lines = text.split("\n")
     for number, line in enumerate(lines):
-        if line.startswith("declare ") and f"@{symbol}(" in line:
-            lines[number] = f"{line} {attribute}"
+        if line.startswith(("declare ", "define ")) and f"@{symbol}(" in line:
+            head = line.removesuffix(" {")
+            lines[number] = f"{head} {attribute}{line[len(head) :]}"
     return "\n".join(lines)
