@@ -20,6 +20,7 @@ from numba_mlir.converters import arrays, elementwise
 from numba_mlir.converters.frame import Frame
 from numba_mlir.converters.operands import hashable, names_read
 from numba_mlir.converters.slots import MISSING, Env, Slot
+from numba_mlir.dialect import UNKNOWN_VIEW
 
 #: the number of the array's axis behind each axis of a view, None for one of size 1
 Axes = Sequence["int | None"]
@@ -39,7 +40,7 @@ def convert(frame: Frame, env: Env, stmt: Any) -> bool:
     found = _recognised(frame, env, stmt.value)
     if found is None:
         return False
-    name, array, axes = found
+    kind, name, array, axes = found
     names = names_read(stmt)
     uses = names if name in names else (*names, name)
     target = stmt.target.name
@@ -49,6 +50,8 @@ def convert(frame: Frame, env: Env, stmt: Any) -> bool:
     window = [0] * (2 * array.type.ndim)
     window[::2] = [axes.index(axis) if axis in axes else -1 for axis in range(array.type.ndim)]
     operation = made.value.owner.operation
+    if kind not in _NUMBA_KNOWS:
+        operation.attributes[UNKNOWN_VIEW] = mlir.ir.UnitAttr.get()
     if operation.name == f"numba.expr{len(uses)}":
         operation.attributes["window"] = mlir.ir.DenseI64ArrayAttr.get(window)
     before, one = elementwise.sizes(frame, array), frame.index_constant(1)
@@ -57,12 +60,13 @@ def convert(frame: Frame, env: Env, stmt: Any) -> bool:
     return True
 
 
-def _recognised(frame: Frame, env: Env, expr: Any) -> tuple[str, Slot, Axes] | None:
+def _recognised(frame: Frame, env: Env, expr: Any) -> tuple[str, str, Slot, Axes] | None:
+    """Which view it is, the array's variable and slot, and where its axes come from."""
     if expr.op == "getattr":
         array = env.get(expr.value.name)
         if expr.attr != "T" or not arrays.is_native(array):
             return None
-        return expr.value.name, array, range(array.type.ndim)[::-1]
+        return "transpose", expr.value.name, array, range(array.type.ndim)[::-1]
     if expr.op != "call" or expr.kws or expr.vararg is not None:
         return None
     method = _method(frame, env, expr)
@@ -71,7 +75,7 @@ def _recognised(frame: Frame, env: Env, expr: Any) -> tuple[str, Slot, Axes] | N
         return None
     kind, call = found
     axes = _RULES[kind](frame, call)
-    return None if axes is None else (call.name, call.array, axes)
+    return None if axes is None else (kind, call.name, call.array, axes)
 
 
 def _method(frame: Frame, env: Env, expr: Any) -> tuple[str, _Call] | None:
@@ -188,6 +192,8 @@ _RULES: dict[str, Any] = {
     "ravel": _ravel,
     "reshape": _reshape,
 }
+#: views that share memory with the array in Numba's analysis of aliases as well
+_NUMBA_KNOWS = frozenset({"transpose", "ravel", "reshape"})
 _FUNCTIONS: dict[Any, str] = {
     np.transpose: "transpose",
     np.expand_dims: "expand_dims",

@@ -136,7 +136,8 @@ def as_fortran_vector(frame: Frame, loc: Any, array: Typed) -> Any:
     sig = numba_type.get_call_type(frame.typingctx, (array[1],), {})
     kept = Kept(frame, loc)
     expr = ir.Expr.call(kept.var((held, numba_type)), [kept.var(array)], (), loc)
-    return kept.assign(expr, sig.return_type, sig, view_of=1)
+    unknown = {dialect.UNKNOWN_VIEW: True}
+    return kept.assign(expr, sig.return_type, sig, view_of=1, **unknown)
 
 
 def as_type(frame: Frame, loc: Any, array: Typed, numba_type: Any) -> Any:

@@ -44,6 +44,8 @@ STMT = "pyir.stmt"
 MAX_EXPR_OPERANDS = 12
 #: unit attribute of an ``scf.for``: a user's ``prange`` whose iterations depend on each other
 ORDERED = "numba.ordered"
+#: of a view (``view_of``) that Numba's own analysis of aliases does not know
+UNKNOWN_VIEW = "unknown_view"
 
 
 @functools.cache

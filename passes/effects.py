@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from numba_mlir.dialect import UNKNOWN_VIEW
 from numba_mlir.passes.keys import ASSERT, is_known
 from numba_mlir.passes.provenance import Provenance, Reach, Root
 from numba_mlir.passes.values import constant_int, is_memref, nested, owner
@@ -127,12 +128,14 @@ def _add(effects: Effects, op: Any, provenance: Provenance, local: set[Any]) -> 
 def _expression(effects: Effects, op: Any, provenance: Provenance, local: set[Any]) -> None:
     """A kept expression may read elements of the arrays it is given.
 
-    A view does not.  A tuple only holds on to its arrays (see `Provenance.captured`) but has
-    to stay behind what is written into them: Numba's removal of dead code does not look
-    into tuples.  ``metadata`` says that sizes, strides and the like are read, not elements.
+    A view does not, but one that Numba does not know as such has to stay behind what is written
+    into the array: Numba would take the writes for dead code.  A tuple only holds on to its
+    arrays (see `Provenance.captured`) but has to stay there as well: Numba's removal of dead
+    code does not look into tuples.  ``metadata`` says that sizes, strides and the like are
+    read, not elements.
     """
     is_view = any(view_base(result) is not None for result in op.results)
-    if "metadata" not in op.attributes and not is_view:
+    if "metadata" not in op.attributes and (not is_view or UNKNOWN_VIEW in op.attributes):
         for value in filter(is_memref, op.operands):
             _access(effects, op, value, None, False, provenance, local)
 
