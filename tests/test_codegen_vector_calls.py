@@ -63,7 +63,7 @@ def vectors(compiled: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("fastmath", [False, True, {"nnan", "ninf"}], ids=str)
+@pytest.mark.parametrize("fastmath", [False, True, {"nnan", "ninf"}], ids=["no", "all", "some"])
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
 def test_loops_call_vector_functions(
     function: Callable[..., Any], fastmath: Any, dtype: Any
