@@ -15,8 +15,10 @@ them, ``a @ a.T`` and squared distances are contractions.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
+from numba_mlir import mlir
 from numba_mlir.passes.dependences import ordered
 from numba_mlir.passes.nests import Dim, Nest, Statement
 from numba_mlir.passes.strides import Reference, step
@@ -86,6 +88,16 @@ class Contraction:
         if op is None or op.name != "arith.mulf" or op not in self.ops:
             return False
         return len(list(value.uses)) == 1
+
+
+def rounded_once(name: str, op: Any, place: int, factors: Sequence[Any], other: Any) -> Any:
+    """The sum or difference ``op`` whose operand ``place`` is a product (`Contraction.fused`), by
+    the operation ``name``, which rounds once; ``other`` is the other operand."""
+    left, right = factors
+    if op.name == "arith.subf":
+        negative = mlir.arith.negf(left if place else other)
+        left, other = (negative, other) if place else (left, negative)
+    return mlir.ir.Operation.create(name, [left.type], [left, right, other]).result
 
 
 def contraction(statement: Statement, nest: Nest) -> Contraction | None:

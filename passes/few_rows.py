@@ -22,7 +22,7 @@ from numba_mlir import mlir
 from numba_mlir.passes.blocked import NestBuilder, StatementBuilder
 from numba_mlir.passes.blocking import Level, Plan
 from numba_mlir.passes.building import LOOP_ANNOTATION
-from numba_mlir.passes.contractions import Contraction
+from numba_mlir.passes.contractions import Contraction, rounded_once
 from numba_mlir.passes.nests import Dim, Nest
 from numba_mlir.passes.scoped_loops import span_of
 from numba_mlir.passes.strides import Reference, step
@@ -70,12 +70,8 @@ class FewRows(NestBuilder):
             return super()._clone(op, operands)
         product = owner(operands[place])
         assert product is not None
-        left, right = product.operands
-        other = operands[1 - place]
-        if op.name == "arith.subf":
-            negative = mlir.arith.negf(left if place else other)
-            left, other = (negative, other) if place else (left, negative)
-        return [mlir.ir.Operation.create("math.fma", [left.type], [left, right, other]).result]
+        factors = list(product.operands)
+        return [rounded_once("math.fma", op, place, factors, operands[1 - place])]
 
 
 class _AlongColumns(StatementBuilder):

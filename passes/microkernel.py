@@ -16,7 +16,7 @@ from typing import Any
 from numba_mlir import mlir
 from numba_mlir.passes import panels
 from numba_mlir.passes.blocked import Env, NestBuilder
-from numba_mlir.passes.contractions import Contraction
+from numba_mlir.passes.contractions import Contraction, rounded_once
 from numba_mlir.passes.nests import Dim
 from numba_mlir.passes.panels import Strided
 from numba_mlir.passes.register_tiles import Tile
@@ -239,9 +239,5 @@ class Microkernel:
             return None
         product = owner(op.operands[place])
         assert product is not None
-        left, right = (values[factor] for factor in product.operands)
-        other = values[op.operands[1 - place]]
-        if op.name == "arith.subf":
-            negative = mlir.arith.negf(left if place else other)
-            left, other = (negative, other) if place else (left, negative)
-        return mlir.ir.Operation.create("vector.fma", [self._vector], [left, right, other]).result
+        factors = [values[factor] for factor in product.operands]
+        return rounded_once("vector.fma", op, place, factors, values[op.operands[1 - place]])

@@ -93,8 +93,7 @@ def run_in_blocks(trip: Trip, loops: Sequence[Loop], elements: int, equal: Equal
         arith.maxsi(arith.subi(high, low), index(0))
         for low, high in zip(first.lower, first.upper, strict=True)
     ]
-    begun = [(before, array) for before, array in trip.arrays.values() if before is not None]
-    pins = {array: _axes(array, loops, equal) for _, array in begun}
+    pins = {array: _axes(array, loops, equal) for _, array in trip.begun}
     inner = [
         (low, high)
         for low, high, _ in first.inner_bounds()
@@ -109,7 +108,7 @@ def run_in_blocks(trip: Trip, loops: Sequence[Loop], elements: int, equal: Equal
             low = arith.addi(first.lower[axis], arith.muli(numbers[axis], sizes[axis]))
             high = arith.minsi(arith.addi(low, sizes[axis]), first.upper[axis])
             bounds.append((low, high, index(1)))
-        for before, array in begun:
+        for before, array in trip.begun:
             _begin(before, array, bounds, pins[array])
         mlir.ir.InsertionPoint.current.block.append(trip.loop)
         for loop in loops:

@@ -116,8 +116,7 @@ class Legality:
         """What is read outside of the parallel loops must not be what these write."""
         written = {access.root: None for loop in loops for access in loop.effects.writes()}
         read = [(load.operands[0], f" read{at_line(load)}") for load in self._trip.loads]
-        begun = (before for before, _ in self._trip.arrays.values() if before is not None)
-        read += [(before, "") for before in begun]
+        read += [(before, "") for before, _ in self._trip.begun]
         for array, where in read:
             root = self._provenance.root(array)
             for other in written:

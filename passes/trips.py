@@ -81,6 +81,11 @@ class Trip:
     numbers: list[int] = dataclasses.field(default_factory=list)
 
     @property
+    def begun(self) -> list[tuple[Any, Any]]:
+        """Those of the ``arrays`` that begin with something."""
+        return [(before, array) for before, array in self.arrays.values() if before is not None]
+
+    @property
     def parallel(self) -> list[Any]:
         """The parallel loops, in order."""
         return [op for op in outside_parallel(self.loop) if op.name == "scf.parallel"]

@@ -68,6 +68,7 @@ class Code:
             called = name in extra.globals or f"@{name}(" in self.text
             if called and not defines(library, name):
                 emit(extra, context)
+                extra.globals[name].linkage = "linkonce_odr"
         module.link_in(llvm.parse_assembly(cgutils.normalize_ir_text(str(extra))))
         for callback in self.ways.callbacks:
             module.get_function(f"{self.name}.{callback.symbol}").linkage = "internal"

@@ -29,7 +29,6 @@ def emit_copy(module: ir.Module, context: Any) -> None:
     """Define `COPY` in ``module``; addresses and sizes are multiples of 4 bytes."""
     kind = ir.FunctionType(ir.VoidType(), [_BYTES, _BYTES, _WORD])
     copy = ir.Function(module, kind, COPY)
-    copy.linkage = "linkonce_odr"
     copy.attributes.add("noinline")
     builder = ir.IRBuilder(copy.append_basic_block())
     target, source, size = copy.args
@@ -46,7 +45,6 @@ def emit_copy(module: ir.Module, context: Any) -> None:
 def emit_fence(module: ir.Module, context: Any) -> None:
     """Define `FENCE` in ``module``."""
     fence = ir.Function(module, ir.FunctionType(ir.VoidType(), []), FENCE)
-    fence.linkage = "linkonce_odr"
     builder = ir.IRBuilder(fence.append_basic_block())
     nothing = ir.FunctionType(ir.VoidType(), [])
     sfence = cgutils.get_or_insert_function(module, nothing, "llvm.x86.sse.sfence")

@@ -196,7 +196,8 @@ class ParforImporter:
                 else:
                     inner[name] = self._neutral(frame, name, kind)
             self._body(frame, inner, parfor, list(kinds))
-            free = {name for name in kinds if in_any_order(frame, env, parfor, name)}
+            sums = [name for name, kind in kinds.items() if kind in _REORDERED]
+            free = {name for name in sums if in_any_order(frame, env, parfor, name)}
             self._reduce(frame, inner, kinds, free)
         for name, result in zip(kinds, made.results, strict=True):
             env[name] = Slot(frame.type_of(name), result)
@@ -269,7 +270,7 @@ class ParforImporter:
             with mlir.ir.InsertionPoint(block):
                 if kind == KEPT:
                     result = self._kept_combiner(frame, name, block.arguments)
-                elif name in free and kind in _REORDERED and isinstance(numba_type, types.Float):
+                elif name in free and isinstance(numba_type, types.Float):
                     reassoc = mlir.ir.Attribute.parse("#arith.fastmath<reassoc>")
                     flags = {"fastmath": reassoc}
                     result = build.value(_REORDERED[kind], block.arguments, native, flags)

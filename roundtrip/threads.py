@@ -47,7 +47,6 @@ def emit_run(module: llvm.Module, context: Any) -> None:
 
 def _defined(module: llvm.Module, name: str) -> tuple[llvm.IRBuilder, llvm.Function]:
     function = declared(module, name)
-    function.linkage = "linkonce_odr"
     function.attributes.add("noinline")
     return llvm.IRBuilder(function.append_basic_block()), function
 
