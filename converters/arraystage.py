@@ -89,10 +89,16 @@ _CALLS: dict[Any, Any] = {
 
 
 class ArrayStage:
-    """Converts a statement before the common rules do; collects what was refused."""
+    """Converts a statement before the common rules do; collects what was refused.
 
-    def __init__(self, stencils: Stencils | None = None) -> None:
+    ``reductions`` are ids of statements ``r += t`` that Numba makes a reduction of.
+    """
+
+    def __init__(
+        self, stencils: Stencils | None = None, reductions: frozenset[int] = frozenset()
+    ) -> None:
         self.stencils = stencils
+        self.reductions = reductions
         self.refusals: list[Refusal] = []
         self.loops = 0
 
@@ -170,7 +176,9 @@ def _arrayexpr(stage: ArrayStage, frame: Frame, env: Env, stmt: Any) -> None:
 
 
 def _inplace(stage: ArrayStage, frame: Frame, env: Env, stmt: Any) -> None:
-    if isinstance(frame.type_of(stmt.value.lhs.name), types.Array):
+    if id(stmt) in stage.reductions:
+        keep(frame, env, stmt)
+    elif isinstance(frame.type_of(stmt.value.lhs.name), types.Array):
         stage.statement(frame, env, stmt, arrayexprs.inplace)
     else:
         _number(stage, frame, env, stmt)

@@ -38,13 +38,16 @@ class ArrayRoundTrip(RoundTrip):
     def imported(self, state: Any) -> Imported:
         from numba_mlir.converters.arraystage import ArrayStage
         from numba_mlir.converters.stencils import Stencils
+        from numba_mlir.roundtrip.array_reductions import array_reductions
         from numba_mlir.roundtrip.importer import import_function
         from numba_mlir.roundtrip.regions import import_body
 
         parallel = state.flags.auto_parallel
         # parallel={"stencil": False}: calls of stencils stay calls
         wanted = parallel.stencil or not parallel.enabled
-        stage = ArrayStage(Stencils(import_body, parallel.enabled) if wanted else None)
+        stencils = Stencils(import_body, parallel.enabled) if wanted else None
+        reductions = array_reductions(state) if parallel.enabled else frozenset[int]()
+        stage = ArrayStage(stencils, reductions)
         imported = import_function(state, stage)
         imported.converted = stage.loops
         imported.kept = stage.refusals

@@ -77,6 +77,9 @@ class Emitter:
         unique = mk_unique_var(base)
         while unique in self.state.typemap or unique in self.types:
             unique = mk_unique_var(base)
+        if not base.startswith("$"):
+            # Numba's search for reductions looks for assignments to versions of one name.
+            self.scope.var_redefinitions[base].add(unique)
         return self.named(unique, numba_type)
 
     def named(self, name: str, numba_type: Any) -> Any:

@@ -280,7 +280,8 @@ class Exporter:
         """Let the statement of this block that makes ``source`` assign to ``target`` itself.
 
         Numba takes what stands between ``init_prange`` and ``prange`` as a whole, and nothing
-        behind: a copy at the end of the block would come too early.
+        behind: a copy at the end of the block would come too early.  Its search for reductions
+        wants the copy: it does not see through ``x = f(x)`` in loops inside.
         """
         if source.name in self._shared or value in self._owner or len(list(value.uses)) != 1:
             return False
@@ -289,11 +290,11 @@ class Exporter:
         for stmt in reversed(self.emit.block.body):
             if not isinstance(stmt, ir.Assign) or stmt.target.name == target.name:
                 return False
+            if target.name in names_read(stmt):
+                return False
             if stmt.target.name == source.name:
                 stmt.target = target
                 return True
-            if target.name in names_read(stmt):
-                return False
         return False
 
     def declare(self, result_values: Any, hints: Sequence[str | None]) -> None:

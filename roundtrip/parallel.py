@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from numba.core import ir, types
+from numba.core.analysis import compute_cfg_from_blocks
+from numba.parfors.parfor import Parfor
 
 from numba_mlir import mlir
 from numba_mlir.converters import build, reductions, scalars
@@ -26,6 +28,7 @@ from numba_mlir.dialect import ORDERED
 from numba_mlir.errors import UnsupportedConstruct
 from numba_mlir.roundtrip.reduction_analysis import (
     KEPT,
+    LeftToNumba,
     beyond_numba,
     family_statements,
     in_any_order,
@@ -47,9 +50,16 @@ Outcome = tuple[Any, "str | None"]
 
 @dataclass
 class ParforImporter:
-    """Callable that the frame uses for Parfors; collects what became of each."""
+    """Callable that the frame uses for Parfors; collects what became of each.
+
+    ``in_loops`` are ids of Parfors that a loop around them runs again and again.
+    """
 
     outcomes: list[Outcome]
+    in_loops: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        self._depth = 0
 
     def __call__(self, frame: Frame, env: Env, parfor: Any) -> None:
         live_after = frame.live_after
@@ -59,12 +69,14 @@ class ParforImporter:
         names: list[str] = []
         pending = len(self.outcomes)
         outer, frame.user_line = frame.user_line, frame.user_line or user_line(parfor)
+        self._depth += 1
         try:
             names = self._import(frame, trial, parfor, live_after)
         except UnsupportedConstruct as reason:
             refused = reason.msg
         finally:
             frame.user_line = outer
+            self._depth -= 1
         if refused is None:
             for name in names:
                 slot = trial.get(name)
@@ -115,9 +127,16 @@ class ParforImporter:
         carried, lost = _across(frame, parfor, live_after)
         if not _users_own(parfor) or not carried | lost:
             return None
+        again = self._depth > 1 or id(parfor) in self.in_loops
         try:
-            self._kinds(frame, env, parfor, carried, lost)
-        except UnsupportedConstruct:
+            kinds = self._kinds(frame, env, parfor, carried, lost)
+            # Numba's lowering frees the array of a reduction that a loop runs again
+            arrays = [n for n, kind in kinds.items() if _is_array_sum(frame, n, kind)]
+            if arrays and again:
+                raise UnsupportedConstruct(f"{readable(set(arrays))} is carried by two loops")
+        except UnsupportedConstruct as reason:
+            if isinstance(reason, LeftToNumba) and not again:
+                raise
             names = sorted(carried | lost)
             self._ordered(frame, env, parfor, names)
             what = f"{readable(set(names))}: what the loop gives when run in order"
@@ -298,6 +317,22 @@ def _across(frame: Frame, parfor: Any, live_after: frozenset[str]) -> tuple[set[
     live = frame.accesses.body_liveness(parfor, frozenset(assigned & live_after))
     carried = assigned & live[min(parfor.loop_body)]
     return carried, (assigned & live_after) - carried
+
+
+def parfors_in_loops(blocks: dict[int, Any]) -> frozenset[int]:
+    """Ids of the Parfors of ``blocks`` that stand in a loop."""
+    loops = compute_cfg_from_blocks(blocks).loops().values()
+    return frozenset(
+        id(stmt)
+        for loop in loops
+        for label in loop.body
+        for stmt in blocks[label].body
+        if isinstance(stmt, Parfor)
+    )
+
+
+def _is_array_sum(frame: Frame, name: str, kind: str) -> bool:
+    return kind == KEPT and isinstance(frame.type_of(name), types.Array)
 
 
 def _users_own(parfor: Any) -> bool:

@@ -29,6 +29,10 @@ _BOTH_WAYS = {"add": "+= and -=", "mul": "*= and /="}
 KEPT = "kept"
 
 
+class LeftToNumba(UnsupportedConstruct):
+    """A reduction that Numba's own lowering knows, and that has no form here."""
+
+
 @dataclass(frozen=True)
 class KeptStep:
     """The statement that combines the variable ``running`` with an iteration's ``own``.
@@ -52,6 +56,8 @@ _OPERATORS = {
     "or_": "or", "ior": "or", "and_": "and", "iand": "and", "xor": "xor", "ixor": "xor",
 }  # fmt: skip
 _ANTICOMMUTATIVE = frozenset({"sub", "isub", "truediv", "itruediv"})
+#: what Numba knows of reductions into arrays
+_IN_PLACE = frozenset({"iadd", "isub", "imul", "itruediv"})
 _EXTREMA: dict[Any, str] = {max: "max", min: "min"}
 #: np.max and np.min propagate NaN, unlike Python's max and min, which Numba writes for them
 _NUMPYS = {"max": "maximum", "min": "minimum"}
@@ -133,7 +139,8 @@ def beyond_numba(frame: Frame, env: Env, parfor: Any, name: str, kind: str) -> s
 def kept_step(frame: Frame, env: Env, parfor: Any, name: str) -> tuple[KeptStep, set[str]]:
     """The one step of each iteration, and the variable's family.
 
-    Raises UnsupportedConstruct when there is not exactly one, at the end of the body.
+    Raises UnsupportedConstruct when there is not exactly one, and LeftToNumba when it is
+    not ``+=`` or ``*=`` at the end of the body.
     """
     pair = isinstance(frame.type_of(name), IndexValueType)
     where = f"the {'pair' if pair else 'array'} {readable({name})}"
@@ -144,17 +151,20 @@ def kept_step(frame: Frame, env: Env, parfor: Any, name: str) -> tuple[KeptStep,
     if any(not _keeps_to(frame, s, family) for s in statements) or len(steps) != 1:
         raise UnsupportedConstruct(f"{where} other than by one in-place operator", parfor.loc)
     found = (_pair_step if pair else _array_step)(steps[0], family, kinds, where)
+    reason = LeftToNumba if not pair else UnsupportedConstruct
     if not any(s is found.stmt for s in parfor.loop_body[max(parfor.loop_body)].body):
-        raise UnsupportedConstruct(f"{where} in a part of the body", found.stmt.loc)
+        raise reason(f"{where} in a part of the body", found.stmt.loc)
     if frame.mlir_type(frame.type_of(found.own)) != frame.mlir_type(frame.type_of(name)):
-        raise UnsupportedConstruct(f"{where} with another type", found.stmt.loc)
+        raise reason(f"{where} with another type", found.stmt.loc)
+    if _name(found.stmt) in _ANTICOMMUTATIVE:
+        raise reason(f"{where} other than by += or *=", found.stmt.loc)
     return found, family
 
 
 def _array_step(step: Any, family: set[str], _: set[str], where: str) -> KeptStep:
     value = step.value
     in_place = isinstance(value, ir.Expr) and value.op == "inplace_binop"
-    if not in_place or value.lhs.name not in family or _name(step) not in ("iadd", "imul"):
+    if not in_place or value.lhs.name not in family or _name(step) not in _IN_PLACE:
         raise UnsupportedConstruct(f"{where} other than by += or *=", step.loc)
     return KeptStep(step, value.lhs.name, value.rhs.name)
 
