@@ -22,7 +22,14 @@ from numba_mlir.roundtrip.arrays_adapter import ArrayRoundTrip
 from numba_mlir.roundtrip.codegen import CodegenPass
 from numba_mlir.roundtrip.flags import select
 from numba_mlir.roundtrip.instruments import Record
-from numba_mlir.roundtrip.pipeline import STAGES, Step, before_parfors, generate_code, plan
+from numba_mlir.roundtrip.pipeline import (
+    STAGES,
+    Step,
+    before_lowering,
+    before_parfors,
+    generate_code,
+    plan,
+)
 from numba_mlir.roundtrip.sequential_codegen import SequentialCodegenPass
 
 STATS = (
@@ -113,6 +120,7 @@ class Hook:
             if step.behind is ParforFusionPass and self._selection.value("fusion"):
                 switch_off_numba_fusion(state)
         before_parfors(pm, self._selection)
+        before_lowering(pm)
         if self._selection.value("codegen"):
             generate_code(pm, self._codegen, self._sequential)
 

@@ -1,8 +1,4 @@
-"""Which arrays of a parallel loop may share memory, as Numba's lowering has to know it.
-
-Numba compiles a loop body with ``noalias`` on every array unless a statement in the loop's
-init block makes one array from another.  A view made outside the loop is overlooked.
-"""
+"""Whether arrays of a parallel loop share memory, for `shared_memory`."""
 
 from __future__ import annotations
 
@@ -30,8 +26,8 @@ def roots(value: Any, depth: int = 16) -> set[Any]:
     return found or {value}
 
 
-def needs_mark(loop: Any) -> list[Any]:
-    """One array, if a written array of the loop shares memory with another one, else none.
+def shares_memory(loop: Any) -> bool:
+    """Whether a written array of the loop shares memory with another one.
 
     Views made inside the loop are seen by Numba itself.
     """
@@ -48,13 +44,11 @@ def needs_mark(loop: Any) -> list[Any]:
             if op.name == "pyir.stmt" or (op.name == "memref.store" and number == 1):
                 written[operand] = None
     origin = {array: roots(array) for array in used}
-    for target in written:
-        for other in used:
-            if other == target or _kept_apart(other, target):
-                continue
-            if origin[target] & origin[other]:
-                return [target]
-    return []
+    return any(
+        other != target and not _kept_apart(other, target) and origin[target] & origin[other]
+        for target in written
+        for other in used
+    )
 
 
 def _kept_apart(source: Any, target: Any) -> bool:

@@ -13,8 +13,9 @@ from numba.parfors.parfor import LoopNest, Parfor
 from numba_mlir import dialect
 from numba_mlir.converters import reductions
 from numba_mlir.errors import MLIRRoundtripError
-from numba_mlir.roundtrip import aliasing
+from numba_mlir.roundtrip.aliasing import shares_memory
 from numba_mlir.roundtrip.exporter import Exporter, renumbered
+from numba_mlir.roundtrip.shared_memory import SHARED
 from numba_mlir.roundtrip.values import integer_constant, name_hint
 
 _EXTREMA: dict[str, Any] = {"max": max, "min": min}
@@ -49,8 +50,7 @@ def parallel(ex: Exporter, op: Any) -> None:
         races={a.name for a in accumulators},
     )  # fmt: skip
     _take_over(ex, op, new)
-    for array in aliasing.needs_mark(op):
-        _mark_alias(ex, init_block, array)
+    setattr(new, SHARED, shares_memory(op))
     emit.append(new)
     _results(ex, op, found, accumulators, initial)
 
@@ -191,11 +191,3 @@ def _take_over(ex: Exporter, op: Any, new: Any) -> None:
     if number not in ex.parfor_ids:
         ex.parfor_ids.add(number)
         new.id = number
-
-
-def _mark_alias(ex: Exporter, init_block: Any, array: Any) -> None:
-    """Numba takes the arrays of a loop for distinct unless its init block says otherwise."""
-    emit = ex.emit
-    var = ex.var(array)
-    target = emit.variable("$alias", emit.type_of(var))
-    init_block.append(ir.Assign(var, target, emit.loc))

@@ -32,6 +32,7 @@ from numba_mlir.roundtrip.device_inline import DeviceInline
 from numba_mlir.roundtrip.flags import Selection, TileSizes, select
 from numba_mlir.roundtrip.fresh_memory import FreshMemory
 from numba_mlir.roundtrip.sequential_codegen import sequential_class
+from numba_mlir.roundtrip.shared_memory import MarkShared
 
 
 def _broadcast(value: bool, versions: bool = True, products: bool = False) -> MLIRPass:
@@ -157,6 +158,7 @@ def add_passes(pm: PassManager, state: Any, selection: Selection) -> None:
         everything = selection.value("codegen") is True
         made = codegen_class(*options), sequential_class(*options, everything)
         generate_code(pm, *made, on_device=place is not None)
+    before_lowering(pm)
     if _has(pm, ParforFusionPass) and selection.value("fusion"):
         # Numba's own pass would fuse first, by rules of its own, and hide loops from ours.
         switch_off_numba_fusion(state)
@@ -212,6 +214,13 @@ def before_parfors(pm: PassManager, selection: Selection) -> None:
     # index: round trips before that read the statements as the user wrote them.
     for one in (UnitSteps, NumberIndices, MarkEscaping):
         _add_in_front(pm, one, ParforPass)
+
+
+def before_lowering(pm: PassManager) -> None:
+    """Add what Numba's lowering of Parfors needs to see: arrays that share memory."""
+    if _has(pm, ParforPreLoweringPass):
+        # Behind that pass, which removes what looks like dead code.
+        pm.add_pass_after(MarkShared, NoPythonSupportedFeatureValidation)
 
 
 def plan(pm: PassManager, selection: Selection) -> list[Step]:
