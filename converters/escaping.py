@@ -1,4 +1,5 @@
-"""A mark on arrays that something else holds on to, for Numba's removal of dead code.
+"""Marks on arrays, for Numba's own passes: that something else holds on to one, for its
+removal of dead code, and that one is what it is and not what made it.
 
 Numba follows views of an array, but not tuples and lists: what is written into an array after
 it was put into a tuple counts as dead when the array's own name is not used any more.
@@ -10,6 +11,7 @@ from typing import Any
 
 from numba.core import types
 from numba.core.extending import intrinsic
+from numba.core.imputils import impl_ret_borrowed
 from numba.core.ir_utils import alias_func_extensions
 
 
@@ -21,6 +23,16 @@ def escapes(typingctx: Any, array: Any) -> Any:
         return context.get_dummy_value()
 
     return types.none(array), codegen
+
+
+@intrinsic
+def as_it_is(typingctx: Any, array: Any) -> Any:
+    """The array itself, by a name that hides how it was made."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return impl_ret_borrowed(context, builder, sig.return_type, args[0])
+
+    return array(array), codegen
 
 
 def _mark(target: str, args: Any, alias_map: dict[str, set[str]], arg_aliases: Any) -> None:

@@ -206,13 +206,14 @@ def before_parfors(pm: PassManager, selection: Selection) -> None:
     from numba_mlir.roundtrip.escape_passes import MarkEscaping
     from numba_mlir.roundtrip.extrema_passes import ComplexExtrema
     from numba_mlir.roundtrip.index_passes import NumberIndices, UnitSteps
+    from numba_mlir.roundtrip.masks import HidePicked
 
     if _has(pm, PreParforPass):
         # In front of that pass, which replaces the calls by what does not compile.
         _add_in_front(pm, ComplexExtrema, PreParforPass)
     # At once in front of ParforPass, which removes dead code and looks for copies of a loop's
     # index: round trips before that read the statements as the user wrote them.
-    for one in (UnitSteps, NumberIndices, MarkEscaping):
+    for one in (UnitSteps, NumberIndices, HidePicked, MarkEscaping):
         _add_in_front(pm, one, ParforPass)
 
 

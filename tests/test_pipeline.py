@@ -33,6 +33,7 @@ from numba_mlir.roundtrip.adapter import RoundTrip, new_pass_class
 from numba_mlir.roundtrip.escape_passes import MarkEscaping
 from numba_mlir.roundtrip.flags import Selection
 from numba_mlir.roundtrip.index_passes import NumberIndices, UnitSteps
+from numba_mlir.roundtrip.masks import HidePicked
 from numba_mlir.roundtrip.pipeline import switch_off_numba_fusion
 from numba_mlir.roundtrip.reduction_passes import TakeReductions, TypeReductions
 
@@ -276,7 +277,8 @@ def test_broadcast_stands_in_front_of_parfors() -> None:
     passes, state = passes_of(numba_mlir.pipeline(broadcast=True))
     place = passes.index(NopythonRewrites)
     assert stem(passes[place + 1]) == "mlir_broadcast_reductions"
-    assert passes[place + 2 : place + 6] == [UnitSteps, NumberIndices, MarkEscaping, ParforPass]
+    in_front = [UnitSteps, NumberIndices, HidePicked, MarkEscaping, ParforPass]
+    assert passes[place + 2 : place + 7] == in_front
     assert state.flags.auto_parallel.fusion
 
 
