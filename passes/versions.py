@@ -7,8 +7,7 @@ equal, neighbouring loops become
     scf.if %all sizes are equal { the loops with equal bounds and without tests }
     else { the loops as they were }
 
-1. Operations between the loops that may go in front of them do: checks of shapes (never in
-   front of what the caller can see being written), allocations, pure operations.
+1. Operations between the loops that may go in front of them do (`runs`).
 2. Two sizes belong together when a loop tests one of them against a bound that is the
    other, or when the bound is a common size of the other.
 3. Arrays that only these loops use are allocated in both branches, so that fusion can
@@ -20,9 +19,7 @@ from __future__ import annotations
 from typing import Any
 
 from numba_mlir import mlir
-from numba_mlir.passes.effects import Effects, summarise
-from numba_mlir.passes.motion import obstacle_to
-from numba_mlir.passes.provenance import Provenance
+from numba_mlir.passes.runs import runs
 from numba_mlir.passes.shapes import broadcast_axis, sizes_of_axis, tested_size, tests
 from numba_mlir.passes.values import ancestor_in, constant_int, nested, operations, owner
 
@@ -34,49 +31,11 @@ _PARALLEL = "scf.parallel"
 def make_versions(function: Any) -> list[Any]:
     """Make versions in all blocks of ``function``; the new ``scf.if`` operations."""
     blocks = [block for region in function.regions for block in region.blocks]
-    return [made for block in blocks for run in _Runs(block).found() if (made := _version(run))]
+    return [made for block in blocks for run in runs(block, _is_loop) if (made := _version(run))]
 
 
-class _Runs:
-    """Finds neighbouring loops of a block, and brings loops together."""
-
-    def __init__(self, block: Any) -> None:
-        self._block = block
-        self._provenance = Provenance()
-        self._effects: dict[Any, Effects] = {}
-
-    def found(self) -> list[list[Any]]:
-        runs: list[list[Any]] = []
-        run: list[Any] = []
-        *body, _ = operations(self._block)
-        for op in body:
-            if op.name == _PARALLEL and not len(op.results):
-                run.append(op)
-            elif run and self._goes_in_front(op, run):
-                op.move_before(run[0])
-            elif run:
-                runs.append(run)
-                run = []
-        return [run for run in (*runs, run) if len(run) > 1]
-
-    def _goes_in_front(self, op: Any, run: list[Any]) -> bool:
-        moving = self._summary(op)
-        if len(op.regions) or moving.writes() or moving.opaque:
-            return False
-        if moving.checks and any(self._is_seen(loop, op) for loop in run):
-            return False
-        return all(obstacle_to(self._summary(x), moving, self._provenance) is None for x in run)
-
-    def _is_seen(self, loop: Any, at: Any) -> bool:
-        """Whether the caller can see what a loop writes."""
-        writes = self._summary(loop).writes()
-        return any(self._provenance.captured(access.root, at) for access in writes)
-
-    def _summary(self, op: Any) -> Effects:
-        found = self._effects.get(op)
-        if found is None:
-            found = self._effects[op] = summarise(op, self._provenance)
-        return found
+def _is_loop(op: Any) -> bool:
+    return op.name == _PARALLEL and not len(op.results)
 
 
 class _Groups:
