@@ -42,6 +42,7 @@ from numba_mlir.passes.shapes import (
     tested_size,
     tests,
 )
+from numba_mlir.passes.small_products import calls_where_stretched
 from numba_mlir.passes.values import (
     constant_int,
     line_of,
@@ -94,6 +95,7 @@ class Broadcast(MLIRPass):
                         remarks += map(self._inlined, inline_producers(op))
                         _drop_tests(op)
                         make_versions(op)
+                        calls_where_stretched(op)
             mlir.run_pipeline(module.operation, _FOLD)
             for op in operations(module.body):
                 if any(map(_order_matters, _blocks(op))):
@@ -113,9 +115,8 @@ class Broadcast(MLIRPass):
         return self.remark("applied", message, done.location)
 
     def _products(self, function: Any) -> Iterator[Remark]:
-        for block in function.regions[0].blocks:
-            for location in expand_products(block):
-                message = "the product is a loop, because another one reads the same matrix"
+        for block in list(function.regions[0].blocks):
+            for message, location in expand_products(block):
                 yield self.remark("applied", message, location)
 
     def _report(self, op: Any) -> Iterator[Remark]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from numba_mlir import mlir
+from numba_mlir.passes.keys import dimension
 from numba_mlir.passes.values import nested
 
 #: of an ``scf.for``: what LLVM is to do with the loop
@@ -18,6 +19,14 @@ ON_STACK = "numba.on_stack"
 def index(number: int) -> Any:
     """A constant of type ``index``."""
     return mlir.arith.constant(mlir.ir.IndexType.get(), number)
+
+
+def size_of(array: Any, axis: int) -> Any:
+    """The size of an array along an axis."""
+    size = dimension(array, axis)
+    if size is None:
+        return mlir.memref.dim(array, index(axis))
+    return index(size) if isinstance(size, int) else size
 
 
 def for_loop(

@@ -47,6 +47,7 @@ from numba_mlir.passes.orders import orders_differ
 from numba_mlir.passes.provenance import Provenance
 from numba_mlir.passes.reductions import has_reductions
 from numba_mlir.passes.rows import contract, fuse_rows
+from numba_mlir.passes.small_products import is_for_small
 from numba_mlir.passes.sweeps import is_sweep, make_sweeps, split_sweeps
 from numba_mlir.passes.temporaries import remove_unread, stored_allocations
 from numba_mlir.passes.values import constant_int, has_inner_loop, operations
@@ -214,7 +215,10 @@ class _FunctionFusion:
         dominating = dominators(region)
         for block in region.blocks:
             known = [op for other in dominating[block] for op in asserts_in(other)]
+            kept = len(self.remarks)
             self._block(block, facts + known, guarded)
+            if is_for_small(block):
+                self._forget_missed(kept)
 
     def _block(self, block: Any, facts: list[Any], guarded: bool) -> None:
         self._inline(block)
@@ -233,9 +237,11 @@ class _FunctionFusion:
                 kept = len(self.remarks)
                 self.region(region, known, guarded and op.name != "scf.parallel")
                 if number and VERSIONS in op.attributes:
-                    # The same loops for sizes that are stretched: what is missed says little.
-                    rest = self.remarks[kept:]
-                    self.remarks[kept:] = [r for r in rest if r.kind != "missed"]
+                    self._forget_missed(kept)
+
+    def _forget_missed(self, kept: int) -> None:
+        """Of the same loops for sizes that are stretched or small, what is missed says little."""
+        self.remarks[kept:] = [r for r in self.remarks[kept:] if r.kind != "missed"]
 
     def _inline(self, block: Any) -> None:
         for item in inline_producers(block):

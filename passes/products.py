@@ -22,11 +22,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from numba_mlir import mlir
-from numba_mlir.passes.building import for_loop, index, parallel_loop
+from numba_mlir.passes.building import for_loop, index, parallel_loop, size_of
 from numba_mlir.passes.effects import Effects, summarise
-from numba_mlir.passes.keys import Equalities, dimension
+from numba_mlir.passes.keys import Equalities
 from numba_mlir.passes.provenance import Provenance, Root
 from numba_mlir.passes.shapes import untested
+from numba_mlir.passes.small_products import Group, separate_small
 from numba_mlir.passes.values import ACCESSES, nested, operations, owner
 from numba_mlir.passes.views import view_base
 
@@ -60,22 +61,25 @@ class Block:
             found = self._effects[op] = summarise(op, self.provenance)
         return found
 
-    def together(self, first: Sweep, second: Sweep) -> bool:
-        """Whether two sweeps, in this order, can read the rows of the matrix at once."""
+    def together(self, first: Sweep, second: Sweep) -> str | None:
+        """How ``second`` depends on ``first``, "no" or "by rows", where both sweeps, in this
+        order, can read the rows of the matrix at once; else None."""
         between = self.order[self.order.index(first.op) + 1 : self.order.index(second.op)]
         matrix = self.provenance.root(first.matrix)
         for op in between:
             effects = self.effects(op)
             if effects.opaque:
-                return False
+                return None
             for access in effects.writes():
                 if self.provenance.may_alias(access.root, matrix, op):
-                    return False
+                    return None
         written = [a.root for a in self.effects(second.op).writes()]
         if any(self.provenance.may_alias(root, matrix, second.op) for root in written):
-            return False
+            return None
         depends = self._dependence(first, second, between, matrix)
-        return depends == "no" or (depends == "by rows" and first.by_rows and not second.by_rows)
+        if depends == "by rows" and first.by_rows and not second.by_rows:
+            return depends
+        return depends if depends == "no" else None
 
     def _dependence(self, first: Sweep, second: Sweep, between: list[Any], matrix: Root) -> str:
         """How ``second`` depends on ``first``: "no", "by rows" or "yes"."""
@@ -174,19 +178,40 @@ def row_loops(block: Any) -> list[Sweep]:
     return found
 
 
-def expand_products(block: Any) -> list[Any]:
-    """Make loops of the products of ``block`` for which that pays; their locations."""
+def expand_products(block: Any) -> list[tuple[str, Any]]:
+    """Make loops of the products of ``block`` for which that pays; messages with locations."""
     kept = [op for op in operations(block) if PRODUCT in op.attributes]
     if not kept:
         return []
     about = Block(block)
     products = [sweep for op in kept if (sweep := matrix_of(op)) is not None]
-    loops = [loop for loop in row_loops(block) if _goes_over_all(loop)]
-    chosen = [product for product in products if _pays(product, [*products, *loops], about)]
-    locations = [product.op.location for product in chosen]
-    for product in chosen:
-        _expand(product)
-    return locations
+    groups = _groups(products, row_loops(block), about)
+    for product in products:
+        if any(product.op in group.products for group in groups):
+            _use_sizes_of_matrix(product)
+    done: list[tuple[str, Any]] = []
+    for op, limit in separate_small(block, groups):
+        if (product := matrix_of(op)) is not None:
+            where = "" if limit is None else f" where the matrix has more than {limit >> 10} KiB"
+            message = f"the product is a loop{where}, because another one reads the same matrix"
+            done.append((message, op.location))
+            _expand(product)
+    return done
+
+
+def _groups(products: list[Sweep], loops: list[Sweep], about: Block) -> list[Group]:
+    """The products for which a loop pays, by their matrix."""
+    full = [loop for loop in loops if _goes_over_all(loop)]
+    groups: list[Group] = []
+    for matrix in dict.fromkeys(product.matrix for product in products):
+        mine = [product for product in products if product.matrix == matrix]
+        found = {p: _partners(p, [*mine, *full], about) for p in mine}
+        ops = tuple(product.op for product, partners in found.items() if partners)
+        if ops:
+            dependent = any(how == "by rows" for several in found.values() for _, how in several)
+            lonely = all(loop.matrix != matrix for loop in loops)
+            groups.append(Group(matrix, ops, dependent, lonely))
+    return groups
 
 
 def _goes_over_all(loop: Sweep) -> bool:
@@ -196,15 +221,29 @@ def _goes_over_all(loop: Sweep) -> bool:
     return keys.key(loop.op.operands[rank]) == keys.size_key(loop.matrix, 0)
 
 
-def _pays(product: Sweep, others: Sequence[Sweep], about: Block) -> bool:
+def _partners(product: Sweep, others: Sequence[Sweep], about: Block) -> list[tuple[Sweep, str]]:
+    """What can go over the rows of the matrix together with a product, and how one depends
+    on the other."""
     place = about.order.index(product.op)
+    found: list[tuple[Sweep, str]] = []
     for other in others:
         if other.op == product.op or other.matrix != product.matrix:
             continue
         earlier = about.order.index(other.op) < place
-        if about.together(*((other, product) if earlier else (product, other))):
-            return True
-    return False
+        how = about.together(*((other, product) if earlier else (product, other)))
+        if how is not None:
+            found.append((other, how))
+    return found
+
+
+def _use_sizes_of_matrix(product: Sweep) -> None:
+    """Let nothing ask the result of a product for its size: it may become one of two arrays."""
+    op, axis = product.op, 0 if product.by_rows else 1
+    users = {use.owner.operation: None for use in op.results[0].uses}
+    for dim in [user for user in users if user.name == "memref.dim"]:
+        with mlir.ir.InsertionPoint(op), op.location:
+            dim.results[0].replace_all_uses_with(size_of(product.matrix, axis))
+        dim.erase()
 
 
 def _expand(product: Sweep) -> None:
@@ -214,21 +253,14 @@ def _expand(product: Sweep) -> None:
     kept, added = (0, 1) if product.by_rows else (1, 0)
     kind = op.attributes["numba.type"]
     with ir.InsertionPoint(op), ir.Location.fused([op.location], kind):
-        size = _size(matrix, kept)
+        size = size_of(matrix, kept)
         segments = ir.DenseI32ArrayAttr.get([1, 0])
         attributes = {"numba.type": kind, "operandSegmentSizes": segments}
         made = ir.Operation.create("memref.alloc", [op.results[0].type], [size], attributes)
     with ir.InsertionPoint(op), op.location:
-        _loop(size, _size(matrix, added), (matrix, vector, made.results[0]), product.by_rows)
+        _loop(size, size_of(matrix, added), (matrix, vector, made.results[0]), product.by_rows)
     op.results[0].replace_all_uses_with(made.results[0])
     op.erase()
-
-
-def _size(array: Any, axis: int) -> Any:
-    size = dimension(array, axis)
-    if size is None:
-        return mlir.memref.dim(array, index(axis))
-    return index(size) if isinstance(size, int) else size
 
 
 def _loop(size: Any, length: Any, arrays: tuple[Any, Any, Any], by_rows: bool) -> None:

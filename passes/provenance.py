@@ -171,5 +171,7 @@ def _captures(memref: Any) -> Iterable[Any]:
 
 
 def _keeps(op: Any) -> bool:
-    """Whether an expression's result may hold on to an array (tuples; not shapes and the like)."""
-    return "metadata" not in op.attributes and not all(is_scalar(result) for result in op.results)
+    """Whether an expression's result may hold on to an array (tuples; not shapes, new arrays)."""
+    if "metadata" in op.attributes or "fresh" in op.attributes:
+        return False
+    return not all(is_scalar(result) for result in op.results)

@@ -92,7 +92,7 @@ def _joins(columns: _Columns, loop: Sweep, about: Block, keys: Equalities) -> bo
         return False
     mine = Sweep(columns.loop, columns.matrix, by_rows=False)
     earlier = about.order.index(loop.op) < about.order.index(columns.loop)
-    return about.together(*((loop, mine) if earlier else (mine, loop)))
+    return about.together(*((loop, mine) if earlier else (mine, loop))) is not None
 
 
 def _columns(loop: Any) -> _Columns | None:
