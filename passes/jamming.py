@@ -27,6 +27,9 @@ from numba_mlir.passes.values import nested, operations
 #: cache from one to the next, and few enough have to fit there: four of two thousand numbers
 #: fit the second-level cache, and save more than the first-level one would.
 COUNTS = {1: 4, 2: 4, 3: 2}
+#: attribute of loops with sums of which `reductions` shall make little code: LLVM takes long
+#: for several rows, and for what is left of the rows once more
+COMPACT = "numba.compact"
 
 
 def can_jam(body: Sequence[Any]) -> bool:
@@ -64,6 +67,9 @@ def jammed_rows(body: Sequence[Any], row: Any, low: Any, high: Any) -> Any:
 
     for_loop((low, middle, index(count)), rows)
     _jam(made[0])
+    for op in (*nested(made[0]), *body):
+        if op.name == "scf.for" and len(op.results):
+            op.attributes[COMPACT] = mlir.ir.UnitAttr.get()
     return middle
 
 

@@ -26,6 +26,7 @@ from numba_mlir import mlir
 from numba_mlir.passes.base import MLIRPass, PassResult
 from numba_mlir.passes.building import allocate, for_loop, index
 from numba_mlir.passes.columns import interchange
+from numba_mlir.passes.jamming import COMPACT
 from numba_mlir.passes.machine import this_machine
 from numba_mlir.passes.sums import is_free_sum
 from numba_mlir.passes.values import constant_int, nested, operations, owner
@@ -290,6 +291,11 @@ class _BlockedSums:
     def _blocks(self, start: list[Any]) -> list[Any]:
         """Loops over blocks of elements, each with the loop as it was inside, and the tail."""
         arith = mlir.arith
+        width, narrow = (arith.muli(index(number), self._step) for number in (BLOCK, TAIL))
+        length = arith.maxsi(arith.subi(self._high, self._low), index(0))
+        end = arith.addi(self._low, arith.subi(length, arith.remui(length, narrow)))
+        if COMPACT in self._loop.attributes:
+            return self._with_tail(start, end, width)
         tail = self._loop.clone(ip=False).operation  # before its body is moved
 
         def block(first: Any, *carried: Any) -> Sequence[Any]:
@@ -297,9 +303,6 @@ class _BlockedSums:
             values = for_loop((first, last, self._step), self._moved, self._begin(carried))
             return self._added(carried, values)
 
-        width, narrow = (arith.muli(index(number), self._step) for number in (BLOCK, TAIL))
-        length = arith.maxsi(arith.subi(self._high, self._low), index(0))
-        end = arith.addi(self._low, arith.subi(length, arith.remui(length, narrow)))
         carried = for_loop((self._low, end, width), block, start)
         # The minimum is always the second number; it says that this is a block.
         last = arith.minsi(arith.addi(end, narrow), self._high)
@@ -307,6 +310,21 @@ class _BlockedSums:
             tail.operands[number] = value
         mlir.ir.InsertionPoint.current.insert(tail)
         return self._added(carried, list(tail.results))
+
+    def _with_tail(self, start: list[Any], end: Any, width: Any) -> list[Any]:
+        """One loop over the blocks up to ``end`` and the tail: half as much code, but slower for
+        rows that are not longer than a tail."""
+        arith = mlir.arith
+
+        def block(place: Any, *carried: Any) -> Sequence[Any]:
+            first = arith.minsi(place, end)
+            is_tail = arith.cmpi(arith.CmpIPredicate.eq, first, end)
+            limit = arith.select(is_tail, self._high, end)
+            last = arith.minsi(arith.addi(first, width), limit)
+            values = for_loop((first, last, self._step), self._moved, self._begin(carried))
+            return self._added(carried, values)
+
+        return for_loop((self._low, arith.addi(end, width), width), block, start)
 
     def _begin(self, carried: Sequence[Any]) -> list[Any]:
         """What a block starts with: sums at zero."""

@@ -205,6 +205,17 @@ def test_four_rows_at_once() -> None:
     assert text.count("arith.mulf") == 10  # two products for each of 4 rows, and of the rest
 
 
+def test_sums_of_several_rows_have_one_loop_for_blocks_and_tail() -> None:
+    compiled = njit(parallel=True)(atax)
+    for m in (0, 1, 63, 64, 65, 511, 512, 513, 1030, 1088):
+        for n in (3, 9):
+            a, x, y = arguments(n, m)
+            same(compiled(a, x, y), atax(a, x, y))
+    text = compiled.inspect_mlir(stage="after-reductions").split("numba.product")[0]
+    # over blocks, the tail among them, and over their elements: for four rows, and for the rest
+    assert text.count("iter_args") == 4
+
+
 def test_outer_products() -> None:
     def f(a: Any, b: Any) -> Any:
         return np.outer(a, b), np.outer(a, a) + 1, np.outer(b[::2], a)
