@@ -34,7 +34,7 @@ from numba_mlir.passes.machine import this_machine
 from numba_mlir.passes.provenance import Provenance
 from numba_mlir.passes.runs import runs
 from numba_mlir.passes.strides import item_bytes
-from numba_mlir.passes.values import ancestor_in, operations
+from numba_mlir.passes.values import ancestor_in, operations, owner
 from numba_mlir.passes.versions import VERSIONS
 
 #: attribute of a branch made here
@@ -105,18 +105,34 @@ def is_for_small(block: Any) -> bool:
 
 
 def _take_apart(loops: Any, calls: Any) -> None:
-    *body, _ = operations(loops)
+    *body, last = operations(loops)
     versions = [op for op in body if VERSIONS in op.attributes]
-    if len(versions) != 1 or not all(_is_pure(op) for op in body if op not in versions):
+    front = _needed([branch.operands[0] for branch in versions], body)
+    if not versions or not all(_is_pure(op) for op in front):
         return
-    (branch,) = versions
     fast = loops.create_after()
-    *inside, _ = operations(branch.regions[0].blocks[0])
-    for op in (*inside, *operations(loops)[len(body) :]):
-        fast.append(op)
-    with mlir.ir.InsertionPoint(branch), branch.location:
-        mlir.cf.CondBranchOp(branch.operands[0], [], [], fast, calls)
-    branch.erase()
+    for op in (*body, last):
+        if op in versions:
+            for inner in operations(op.regions[0].blocks[0])[:-1]:
+                fast.append(inner)
+        elif op not in front:
+            fast.append(op)
+    with mlir.ir.InsertionPoint(loops), versions[0].location:
+        equal = functools.reduce(mlir.arith.andi, (branch.operands[0] for branch in versions))
+        mlir.cf.CondBranchOp(equal, [], [], fast, calls)
+    for branch in versions:
+        branch.erase()
+
+
+def _needed(values: list[Any], body: list[Any]) -> list[Any]:
+    """The operations of ``body`` that ``values`` are computed by."""
+    wanted: list[Any] = list(map(owner, values))
+    found: list[Any] = []
+    for op in reversed(body):
+        if op in wanted:
+            found.append(op)
+            wanted += map(owner, op.operands)
+    return found
 
 
 def _is_pure(op: Any) -> bool:

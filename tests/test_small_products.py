@@ -35,6 +35,11 @@ def step(a: Any, x: Any, y: Any) -> Any:
     return x - (a.T @ (a @ x - y)) * 0.5
 
 
+def loss(a: Any, x: Any, y: Any) -> Any:
+    r = a @ x - y
+    return (r * r).sum(), x - (a.T @ r) * 0.5
+
+
 def around(a: Any, x: Any, y: Any) -> Any:
     z = y + y
     r = a @ x
@@ -79,6 +84,7 @@ FUNCTIONS = [
     bicg,
     atax,
     step,
+    loss,
     around,
     later,
     two_matrices,
@@ -164,10 +170,12 @@ def test_sizes_that_do_not_fit(parallel: bool) -> None:
 
 
 def test_a_size_of_one_is_stretched_in_both_branches() -> None:
-    compiled = njit(parallel=True)(step)
-    for n in (5, 100):
-        a, x, y = arguments(n, n)
-        check(compiled, step, (a, x, y[:1]))
+    for function in (step, loss):
+        compiled = njit(parallel=True)(function)
+        for n in (5, 100):
+            a, x, y = arguments(n, n)
+            check(compiled, function, (a, x, y[:1]))
+            check(compiled, function, (a, x, y))
 
 
 # -- which branch ---------------------------------------------------------------------
@@ -195,9 +203,14 @@ def test_loops_beside_the_products_are_in_both_branches() -> None:
     first, second = loops.split("scf.parallel")[1:]
     assert "memref.load %arg0[" in first and "memref.load %arg0[" not in second
     assert second.count("arith.subf") == 1
-    # The loops with tests for sizes of 1 are those of the calls: not made once more.
     assert calls.count("numba.product") == 2 and calls.count("scf.parallel") == 2
-    assert loops.count("scf.if") == calls.count("scf.if") == 0
+
+
+@pytest.mark.parametrize("function", [step, loss])
+def test_loops_for_sizes_of_one_are_those_beside_the_calls(function: Any) -> None:
+    before, loops, calls = branches(function)
+    assert "scf.if" not in before + loops + calls
+    assert before.count("arith.cmpi eq") and "cf.cond_br" in loops
 
 
 def test_what_else_goes_over_the_matrix_is_fused_without_a_test() -> None:
