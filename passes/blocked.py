@@ -19,6 +19,7 @@ from numba_mlir.passes.blocking import Blocks, Level, Plan
 from numba_mlir.passes.dependences import Vector, ordered, vector
 from numba_mlir.passes.keys import Equalities
 from numba_mlir.passes.nests import Dim, Event, Nest, Statement
+from numba_mlir.passes.pitches import rows_meet
 from numba_mlir.passes.strides import Reference, step
 from numba_mlir.passes.values import constant_int, nested, owner
 
@@ -95,6 +96,7 @@ class NestBuilder:
                 for block in region.blocks:
                     self.inside |= set(block.arguments)
         self.scopes: list[dict[Any, Any]] = [{}]
+        self.meet: dict[int, Any] = {}
 
     # -- the parallel loop -----------------------------------------------------------
     def build(self) -> Any:
@@ -107,6 +109,11 @@ class NestBuilder:
                 cut = dim in sizes
                 lower.append(zero if cut else dim.lower)
                 upper.append(self._count(dim, sizes[dim]) if cut else dim.upper)
+            self.meet = {
+                number: rows_meet(crossing.reads, crossing.best.iv, crossing.machine)
+                for number, crossing in self.plan.crossings.items()
+                if crossing.meeting
+            }
             rank = len(lower)
             attributes = {name: self.nest.op.attributes[name] for name in self.nest.op.attributes}
             attributes[_SEGMENTS] = ir.DenseI32ArrayAttr.get([rank, rank, rank, 0])
@@ -166,8 +173,22 @@ class NestBuilder:
                 start = arith.addi(start, dim.lower)
             stop = arith.minsi(arith.addi(start, sizes[dim]), dim.upper)
             ranges[dim] = start, stop
-        for statement, levels in zip(self.nest.statements, self.plan.levels, strict=True):
-            StatementBuilder(self, statement, levels).level(0, [env], ranges)
+        for number, levels in enumerate(self.plan.levels):
+            if number in self.meet:
+                self._either(number, env, ranges)
+            else:
+                StatementBuilder(self, self.nest.statements[number], levels).level(0, [env], ranges)
+
+    def _either(self, number: int, env: Env, ranges: Ranges) -> None:
+        """A statement in its order of loops for rows that meet in the cache, or in the other."""
+        ir = mlir.ir
+        both = self.plan.crossings[number].meeting, self.plan.levels[number]
+        branch = ir.Operation.create("scf.if", operands=[self.meet[number]], regions=2)
+        for region, levels in zip(branch.regions, both, strict=True):
+            with self.scope(ir.Block.create_at_start(region)):
+                statement = StatementBuilder(self, self.nest.statements[number], levels)
+                statement.level(0, [dict(env)], ranges)
+                ir.Operation.create("scf.yield")
 
     # -- values ----------------------------------------------------------------------
     def constant(self, number: int) -> Any:

@@ -62,6 +62,18 @@ class Blocks:
     long: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class Crossing:
+    """Reads that go far along the loop ``best`` and to the next element along ``other``."""
+
+    reads: tuple[Reference, ...]
+    best: Dim
+    other: Dim
+    machine: Machine
+    meeting: tuple[Level, ...] = ()
+    """the loops where rows meet in the cache (`pitches`); () for those of all others"""
+
+
 @dataclasses.dataclass
 class Plan:
     """The new form of a nest; ``gains`` say why, empty when there is nothing to gain."""
@@ -75,6 +87,8 @@ class Plan:
     cores: int = 1
     least: dict[tuple[Dim, ...], int] = dataclasses.field(default_factory=dict)
     """iterations of loops together from which on it pays"""
+    crossings: dict[int, Crossing] = dataclasses.field(default_factory=dict)
+    """by number of the statement"""
     strided: tuple[Any, ...] = ()
     """arrays that are assumed to lie in the order ``order``, which has to be tested"""
     order: Layout = "C"
@@ -128,6 +142,7 @@ class Planner:
         self.blocks: dict[Dim, Blocks] = {}
         self.gains: dict[str, None] = {}
         self.least: dict[tuple[Dim, ...], int] = {}
+        self.crossings: dict[int, Crossing] = {}
 
     def plan(self) -> Plan:
         simple = all(set(s.dims) == set(self.nest.dims) for s in self.nest.statements)
@@ -141,7 +156,9 @@ class Planner:
     def _made(self, levels: list[tuple[Level, ...]]) -> Plan:
         cores = self.machine.cores
         pieces = PIECES_PER_CORE * cores
-        return Plan(self.blocks, levels, list(self.gains), None, pieces, cores, self.least)
+        plan = Plan(self.blocks, levels, list(self.gains), None, pieces, cores, self.least)
+        plan.crossings = self.crossings
+        return plan
 
     def _references(self, statement: Statement) -> list[Reference]:
         return references(statement, self.unknown)
@@ -162,7 +179,9 @@ class Planner:
         best = min(dims, key=lambda d: (costs[d], -dims.index(d)))
         other = self._crossing(self.nest.statements, best, list(dims))
         if other is not None:
-            levels = [self._transposition(s, best, other) for s in self.nest.statements]
+            levels = [
+                self._transposition(s, n, best, other) for n, s in enumerate(self.nest.statements)
+            ]
             return self._made(levels)
         if best is dims[-1] or costs[best] > WORTH * costs[dims[-1]]:
             return nothing
@@ -185,11 +204,14 @@ class Planner:
         found = [d for d in dims if d is not best and any(step(r, d.iv) == "next" for r in moves)]
         return found[-1] if found else None
 
-    def _transposition(self, statement: Statement, best: Dim, other: Dim) -> tuple[Level, ...]:
+    def _transposition(
+        self, statement: Statement, number: int, best: Dim, other: Dim
+    ) -> tuple[Level, ...]:
         """What is fetched along one index is used up along the other.
 
         The lines that the innermost loop fetches take a quarter of L1.  That pays where
-        they would not stay in L2 until their next elements are used.
+        they would not stay in L2 until their next elements are used.  Where rows meet in L1
+        (`pitches`), it holds the lines of a few rows only: these are read side by side.
         """
         items = {r: item_bytes(r.memref) for r in self._references(statement)}
         line = max(self.machine.line // max(items.values()), 1)
@@ -202,8 +224,23 @@ class Planner:
             else:
                 tiles[dim] = size
         self._gain(f"blocks of {size} by {size} over {names(other)} and {names(best)}")
+        count = self._at_once(statement, line)
+        before = [d for d in statement.dims if d not in (best, other)]
+        meeting = self._levels([*before, best, other], {best: count}, tiles) if count else ()
+        self._verify(meeting, ())
+        reads = tuple(r for r in self._references(statement) if step(r, best.iv) == "far"
+                      and not defined_inside(r.memref, self.nest.op))  # fmt: skip
+        if reads:
+            self.crossings[number] = Crossing(reads, best, other, self.machine, meeting)
         order = [d for d in statement.dims if d is not best] + [best]
         return self._levels(order, {}, tiles)
+
+    def _at_once(self, statement: Statement, line: int) -> int:
+        """How many rows are read side by side where rows meet in the cache: as many as L1
+        can hold there.  0 where elements are so large that lines have fewer of them: too
+        little is read twice then."""
+        count = 1 << self.machine.ways.bit_length() - 1
+        return count if count <= line and self._is_short(statement) else 0
 
     # -- statements with inner loops -----------------------------------------------------
     def statement(self, statement: Statement, number: int) -> tuple[Level, ...]:
@@ -213,7 +250,7 @@ class Planner:
         best = self._innermost(statement, kept)
         other = None if kept or self.sizes else self._crossing([statement], best, movable)
         if other is not None and best in movable:
-            levels = self._transposition(statement, best, other)
+            levels = self._transposition(statement, number, best, other)
             self._verify(levels, kept)
             return levels
         order = [d for d in dims if d is not best] + [best]
@@ -283,8 +320,7 @@ class Planner:
         self.gains[text] = None
 
     def _jam(self, statement: Statement, best: Dim, kept: tuple[Dim, ...]) -> dict[Dim, int]:
-        ops = statement.slice.ops
-        if len(ops) > MAX_OPS or is_expensive(statement) or any(op.regions for op in ops):
+        if not self._is_short(statement):
             return {}
         free = [d for d in statement.dims if d is not best and d not in kept]
         free = [d for d in free if d not in self.fixed]
@@ -302,6 +338,11 @@ class Planner:
             limits[inner[-1]] = _at_most(MAX_COLUMN_JAM if down else MAX_JAM, inner[-1])
         found = self._body(statement, best).best_jam(limits, self.machine.registers)
         return {d: found[d] for d in statement.dims if d in found}
+
+    def _is_short(self, statement: Statement) -> bool:
+        """Whether its body may be unrolled."""
+        ops = statement.slice.ops
+        return len(ops) <= MAX_OPS and not (is_expensive(statement) or any(o.regions for o in ops))
 
     def _is_down(self, statement: Statement, best: Dim, dim: Dim) -> bool:
         """Whether iterations of ``dim`` read other rows of all that is read along ``best``."""

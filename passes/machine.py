@@ -21,13 +21,14 @@ _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Bytes of the data caches that one core can use and of a cache line; vector registers
-    of one core; number of cores."""
+    """Bytes of the data caches that one core can use and of a cache line; lines in a set of
+    L1; vector registers of one core; number of cores."""
 
     l1: int = 32 << 10
     l2: int = 256 << 10
     l3: int = 4 << 20
     line: int = 64
+    ways: int = 8
     registers: int = 16
     cores: int = 1
 
@@ -75,7 +76,17 @@ def _from_sysfs(folder: pathlib.Path) -> dict[str, int]:
             found[f"l{level}"] = size
         if line > 0:
             found["line"] = line
+        if level == 1 and (ways := _number(index / "ways_of_associativity")) > 0:
+            found["ways"] = ways
     return found
+
+
+def _number(file: pathlib.Path) -> int:
+    """What a file says, 0 where there is none: fewer machines tell this than tell sizes."""
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def _bytes(text: str) -> int:
@@ -89,6 +100,7 @@ def _from_sysconf() -> dict[str, int]:
         "l2": "SC_LEVEL2_CACHE_SIZE",
         "l3": "SC_LEVEL3_CACHE_SIZE",
         "line": "SC_LEVEL1_DCACHE_LINESIZE",
+        "ways": "SC_LEVEL1_DCACHE_ASSOC",
     }
     known = getattr(os, "sysconf_names", {})
     found = {field: os.sysconf(name) for field, name in names.items() if name in known}

@@ -93,11 +93,7 @@ def step(reference: Reference, iv: Any) -> Step:
 
     "none": nowhere; "next": to a neighbour in memory; "far": somewhere else.
     """
-    moving = [
-        (axis, factor)
-        for axis, index in enumerate(reference.indices)
-        if (factor := _factor(index, iv)) != 0
-    ]
+    moving = [(axis, _factor(reference.indices[axis], iv)) for axis in moving_axes(reference, iv)]
     if not moving:
         return "none"
     rank = len(reference.indices)
@@ -105,6 +101,11 @@ def step(reference: Reference, iv: Any) -> Step:
     kind = reference.unknown if kind == "A" else kind
     contiguous = 0 if kind == "F" else rank - 1
     return "next" if moving == [(contiguous, 1)] or moving == [(contiguous, -1)] else "far"
+
+
+def moving_axes(reference: Reference, iv: Any) -> list[int]:
+    """The axes along which the access moves when ``iv`` grows."""
+    return [axis for axis, index in enumerate(reference.indices) if _factor(index, iv) != 0]
 
 
 def _factor(value: Any, iv: Any) -> int | None:

@@ -193,18 +193,51 @@ def test_a_crossing_read_gives_blocks_where_its_lines_do_not_stay_in_the_cache()
         // CHECK:       %[[ALL:.*]] = arith.muli %[[SM]], %[[SN]]
         // CHECK:       %[[PAYS:.*]] = arith.cmpi sge, %[[ALL]], %[[LEAST]]
         // CHECK:       scf.if %[[PAYS]] {
+        // CHECK:         %[[ROW:.*]] = memref.dim %[[A:.*]], %c1 :
+        // CHECK-NEXT:    %[[PITCH:.*]] = arith.muli %[[ROW]], %c8
+        // CHECK-NEXT:    %[[OVER:.*]] = arith.remui %[[PITCH]], %c2048
+        // CHECK-NEXT:    %[[MEET:.*]] = arith.cmpi eq, %[[OVER]], %c0
         // CHECK:         scf.parallel
-        // CHECK:           scf.for %[[JT:.*]] = %{{.*}} to %[[M]] step %c128 {
-        // CHECK:             scf.for %[[I:.*]] =
-        // CHECK:               scf.for %[[J:.*]] = %[[JT]] to
-        // CHECK-NEXT:            %[[P:.*]] = memref.load %{{.*}}[%[[J]], %[[I]]]
-        // CHECK-NEXT:            memref.store %[[P]], %[[X]][%[[I]], %[[J]]]
+        // CHECK:           scf.if %[[MEET]] {
+        // CHECK:             scf.for %[[JT:.*]] = %{{.*}} to %[[M]] step %c128 {
+        // CHECK:               scf.for %[[J:.*]] = %[[JT]] to %{{.*}} step %c8 {
+        // CHECK:                 %[[J1:.*]] = arith.addi %[[J]], %c1
+        // CHECK:                 scf.for %[[I:.*]] =
+        // CHECK-NEXT:              %[[P:.*]] = memref.load %[[A]][%[[J]], %[[I]]]
+        // CHECK-NEXT:              %[[P1:.*]] = memref.load %[[A]][%[[J1]], %[[I]]]
+        // CHECK:                   memref.store %[[P]], %[[X]][%[[I]], %[[J]]]
+        // CHECK-NEXT:              memref.store %[[P1]], %[[X]][%[[I]], %[[J1]]]
+        // CHECK:           } else {
+        // CHECK:             scf.for %[[JT:.*]] = %{{.*}} to %[[M]] step %c128 {
+        // CHECK:               scf.for %[[I:.*]] =
+        // CHECK:                 scf.for %[[J:.*]] = %[[JT]] to
+        // CHECK-NEXT:              %[[P:.*]] = memref.load %[[A]][%[[J]], %[[I]]]
+        // CHECK-NEXT:              memref.store %[[P]], %[[X]][%[[I]], %[[J]]]
         // CHECK:       } else {
         // CHECK:         scf.parallel (%[[I:.*]]) =
         // CHECK-NEXT:      scf.for %[[J:.*]] = %{{.*}} to %[[M]] step
         """
     )
     assert applied == ["blocks of 128 by 128 over an index and an index (from 65536 elements on)"]
+
+
+def test_rows_of_large_elements_that_meet_are_treated_like_others() -> None:
+    module = parse("""
+    func.func @f(%a: memref<?x?xcomplex<f64>> {numba.name = "a"}, %n: index, %m: index)
+        -> memref<?x?xcomplex<f64>> {
+      %c0 = arith.constant 0 : index
+      %c1 = arith.constant 1 : index
+      %x = memref.alloc(%n, %m) : memref<?x?xcomplex<f64>>
+      scf.parallel (%i, %j) = (%c0, %c0) to (%n, %m) step (%c1, %c1) {
+        %p = memref.load %a[%j, %i] : memref<?x?xcomplex<f64>>
+        memref.store %p, %x[%i, %j] : memref<?x?xcomplex<f64>>
+        scf.reduce
+      }
+      return %x : memref<?x?xcomplex<f64>>
+    }""")
+    (message,) = messages(Tiling(machine=MACHINE).run(module), "applied")
+    assert message.startswith("blocks of 128 by 128 over")
+    assert "arith.remui" not in str(module)
 
 
 @pytest.mark.parametrize(
@@ -351,9 +384,12 @@ def test_cache_sizes_come_from_the_system(tmp_path: pathlib.Path) -> None:
     for number, words in enumerate(caches):
         folder = tmp_path / f"index{number}"
         folder.mkdir()
-        names = ("level", "type", "size", "coherency_line_size")
-        for name, text in zip(names, (*words.split(), "128"), strict=True):
+        names = ("level", "type", "size", "coherency_line_size", "ways_of_associativity")
+        for name, text in zip(names, (*words.split(), "128", "12"), strict=True):
             (folder / name).write_text(text + "\n")
+    assert _from_sysfs(tmp_path) == {"l1": 48 << 10, "l2": 2 << 20, "line": 128, "ways": 12}
+    for file in tmp_path.glob("*/ways_of_associativity"):
+        file.unlink()
     assert _from_sysfs(tmp_path) == {"l1": 48 << 10, "l2": 2 << 20, "line": 128}
     assert _from_sysfs(tmp_path / "nothing") == {}
     cpuinfo = tmp_path / "cpuinfo"

@@ -312,6 +312,23 @@ def test_a_transposed_operand_in_loops() -> None:
         assert any("blocks of" in message for message in _applied(tiled))
 
 
+#: with the caches of these tests rows of 16 numbers of 8 bytes meet
+@pytest.mark.parametrize("n", [31, 32, 33, 48, 64])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int16", "complex128", "bool"])
+def test_rows_that_meet_in_the_cache(n: int, dtype: str) -> None:
+    rng = np.random.default_rng(n)
+    for m in (1, 31, 64, 130):
+        a, b = (rng.integers(0, 100, shape).astype(dtype) for shape in ((n, m), (m, n)))
+        _check(_CROSSING, a, b, np.zeros_like(a))
+        _check(_TRANSPOSED[True], a, b)
+        _check(_CROSSING, a[::-1, ::-1], np.repeat(b, 2, 1)[:, ::2], np.zeros_like(a))
+        _check(_CROSSING, np.asfortranarray(a), np.asfortranarray(b), np.zeros_like(a, order="F"))
+    assert any("blocks of" in message for message in _applied(_CROSSING))
+
+
+_CROSSING = numba_mlir.njit(parallel=True, mlir_tiling=True)(crossing)
+
+
 def test_a_transposition_onto_itself(one_thread: None) -> None:
     tiled = numba_mlir.njit(parallel=True, mlir_tiling=True)(crossing)
     mine, theirs = (np.arange(60.0 * 60).reshape(60, 60) for _ in range(2))

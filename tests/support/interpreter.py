@@ -74,6 +74,7 @@ _PURE: dict[str, Callable[..., Any]] = {
     "arith.subi": lambda a, b: _wrap(a - b),
     "arith.muli": lambda a, b: _wrap(a * b),
     "arith.andi": lambda a, b: a & b,
+    "arith.ori": lambda a, b: a | b,
     "arith.xori": lambda a, b: a ^ b,
     "arith.maxsi": max,
     "arith.minsi": min,
