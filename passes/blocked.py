@@ -19,7 +19,7 @@ from numba_mlir.passes.blocking import Blocks, Level, Plan
 from numba_mlir.passes.dependences import Vector, ordered, vector
 from numba_mlir.passes.keys import Equalities
 from numba_mlir.passes.nests import Dim, Event, Nest, Statement
-from numba_mlir.passes.pitches import rows_meet
+from numba_mlir.passes.pitches import not_stretched, rows_meet
 from numba_mlir.passes.strides import Reference, step
 from numba_mlir.passes.values import constant_int, nested, owner
 
@@ -71,6 +71,9 @@ def condition(nest: Nest, plan: Plan) -> Any | None:
             iterations = functools.reduce(arith.muli, spans)
             predicate = arith.CmpIPredicate.sge
             tests.append(arith.cmpi(predicate, iterations, builder.constant(least)))
+        for crossing in plan.crossings.values():
+            ivs = crossing.best.iv, crossing.other.iv
+            tests += [test for read in crossing.reads for test in not_stretched(read, ivs)]
     with builder.location:
         return functools.reduce(arith.andi, tests) if tests else None
 

@@ -16,6 +16,7 @@ from numba_mlir import mlir
 from numba_mlir.passes.building import index
 from numba_mlir.passes.machine import Machine
 from numba_mlir.passes.strides import Layout, Reference, item_bytes, layout, moving_axes
+from numba_mlir.passes.values import strip_casts
 
 #: how many sets of L1 at most the lines of one column are in where rows are said to meet
 SETS = 2
@@ -35,6 +36,15 @@ def rows_meet(references: Iterable[Reference], iv: Any, machine: Machine) -> Any
         for reference in references
     ]
     return functools.reduce(arith.ori, tests)
+
+
+def not_stretched(reference: Reference, ivs: Iterable[Any]) -> list[Any]:
+    """An i1 for each axis that ``ivs`` go along unless its size is 1: its size is not 1."""
+    arith = mlir.arith
+    axes = [axis for iv in ivs for axis in moving_axes(reference, iv)
+            if strip_casts(reference.indices[axis]) != iv]  # fmt: skip
+    differs = arith.CmpIPredicate.ne
+    return [arith.cmpi(differs, _size(reference.memref, axis), index(1)) for axis in axes]
 
 
 def _pitch(reference: Reference, iv: Any) -> Any:

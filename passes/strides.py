@@ -139,7 +139,9 @@ def _factor(value: Any, iv: Any) -> int | None:
 
 def _usual(value: Any) -> int | None:
     """A constant, or the one that is chosen where a size is not stretched (`masks`)."""
+    value = strip_casts(value)
     op = owner(value)
-    if op is not None and op.name == "arith.select" and constant_int(op.operands[1]) == 0:
-        return constant_int(op.operands[2])
+    if op is not None and op.name == "arith.select":
+        _, stretched, usual = map(strip_casts, op.operands)
+        return constant_int(usual) if constant_int(stretched) == 0 else None
     return constant_int(value)

@@ -240,6 +240,31 @@ def test_rows_of_large_elements_that_meet_are_treated_like_others() -> None:
     assert "arith.remui" not in str(module)
 
 
+def test_an_array_that_may_be_stretched_is_tested_for_it() -> None:
+    applied = _tiled(
+        """
+        %x = memref.alloc(%n, %m) : memref<?x?xf64>
+        %size = memref.dim %b, %c0 : memref<?x?xf64>
+        %one = arith.cmpi eq, %size, %c1 : index
+        %none = arith.constant 0 : i64
+        %zeroth = arith.index_cast %none : i64 to index
+        scf.parallel (%i, %j) = (%c0, %c0) to (%n, %m) step (%c1, %c1) {
+          %at = arith.select %one, %zeroth, %j : index
+          %p = memref.load %b[%at, %i] : memref<?x?xf64>
+          memref.store %p, %x[%i, %j] : memref<?x?xf64>
+          scf.reduce
+        }
+        "pyir.stmt"(%x) : (memref<?x?xf64>) -> ()
+        // CHECK:       %[[SIZE:.*]] = memref.dim %[[B:.*]], %c0 :
+        // CHECK:       %[[LARGE:.*]] = arith.cmpi sge,
+        // CHECK:       %[[GOES:.*]] = arith.cmpi ne, %[[SIZE]], %c1
+        // CHECK:       %[[PAYS:.*]] = arith.andi %[[LARGE]], %[[GOES]]
+        // CHECK:       scf.if %[[PAYS]] {
+        """
+    )
+    assert applied == ["blocks of 128 by 128 over an index and an index (from 65536 elements on)"]
+
+
 @pytest.mark.parametrize(
     ("registers", "unrolled"), [(16, "2 of an index by 4"), (32, "4 of an index by 4")]
 )

@@ -280,6 +280,17 @@ _TRANSPOSED = {
 }
 
 
+def test_a_transposed_operand_of_the_whole_pipeline() -> None:
+    """Broadcast's tests of sizes that may be 1, which come through Numba's IR, are understood."""
+    whole = numba_mlir.njit(parallel=True)(transposed_sum)
+    rng = np.random.default_rng(0)
+    for shape in ((33, 65), (1, 40), (40, 1), (0, 3)):
+        _check(whole, rng.random(shape), rng.random(shape[::-1]))
+    _check(whole, rng.random((33, 65)), rng.random((1, 33)))
+    _check(whole, rng.random((33, 65)), rng.random((65, 1)))
+    assert any("blocks of" in message for message in _applied(whole))
+
+
 def crossing(a: Any, b: Any, c: Any) -> None:
     for i in prange(a.shape[0]):
         for j in range(a.shape[1]):
