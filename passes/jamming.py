@@ -87,9 +87,9 @@ def _jam(loop: Any) -> None:
     """Fuse the loops over columns of several rows, and keep sums in registers between them."""
     fuse_rows(loop.regions[0].blocks[0], ())
     Forwarder(loop, Provenance()).run()
-    for op in nested(loop):
-        if op.name == "scf.for":
-            _drop_overwritten(op.regions[0].blocks[0])
+    # all loops first: stores are erased, and nobody may look at those again
+    for op in [op for op in nested(loop) if op.name == "scf.for"]:
+        _drop_overwritten(op.regions[0].blocks[0])
 
 
 def _drop_overwritten(block: Any) -> None:

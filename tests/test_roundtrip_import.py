@@ -223,8 +223,8 @@ def test_types_of_arrays() -> None:
         np.ones((2, 2, 2), np.complex64, order="F"), np.array(1, np.int16),
     )  # fmt: skip
     strides = "strided<[?, ?], offset: ?>"
-    signature = str(imported(f, *args).module.body.operations[0].type)
-    assert signature == (
+    found = imported(f, *args)  # kept alive: its operations do not keep the module
+    assert str(found.module.body.operations[0].type) == (
         f"(memref<?x?xf64>, memref<?x?xf64, {strides}>, memref<?xi8>, memref<?xi1>, "
         "memref<?x?x?xcomplex<f32>, strided<[?, ?, ?], offset: ?>>, memref<i16>) -> i64"
     )
