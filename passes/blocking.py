@@ -156,9 +156,8 @@ class Planner:
     def _made(self, levels: list[tuple[Level, ...]]) -> Plan:
         cores = self.machine.cores
         pieces = PIECES_PER_CORE * cores
-        plan = Plan(self.blocks, levels, list(self.gains), None, pieces, cores, self.least)
-        plan.crossings = self.crossings
-        return plan
+        gains = list(self.gains)
+        return Plan(self.blocks, levels, gains, None, pieces, cores, self.least, self.crossings)
 
     def _references(self, statement: Statement) -> list[Reference]:
         return references(statement, self.unknown)

@@ -37,11 +37,9 @@ class MarkShared(FunctionPass):
         changed = False
         for parfor in parfors:
             arrays = {n for n in _parameters(parfor) if _is_array(state.typemap[n])}
-            shared = [n for n in sorted(arrays) if aliases.get(n, set()) & (arrays - {n})]
-            if vars(parfor).get(SHARED):
-                shared = sorted(arrays)
-            for name in shared[:1]:
-                _say_so(state, parfor, name)
+            views = any(aliases.get(name, set()) & (arrays - {name}) for name in arrays)
+            if arrays and (views or vars(parfor).get(SHARED)):
+                _say_so(state, parfor, min(arrays))
                 changed = True
         return changed
 

@@ -235,7 +235,8 @@ def test_operations_know_the_users_line_and_name() -> None:
         total = x * 2.0
         return total
 
-    text = imported(f, X).module.operation.get_asm(enable_debug_info=True)
+    found = imported(f, X)
+    text = found.module.operation.get_asm(enable_debug_info=True)
     line = f.__code__.co_firstlineno + 1
     assert f'test_roundtrip_import.py":{line}:' in text
     assert 'loc("total"' in text
