@@ -20,12 +20,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from numba import prange
 from numba.core import errors, ir, types
 from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.ir_utils import build_definitions, mk_unique_var
 
 from numba_mlir.converters.loop_index import as_number, strided, trips
+from numba_mlir.roundtrip.assignments import all_assignments, is_prange, operation, reached
 
 
 @register_pass(mutates_CFG=False, analysis_only=False)
@@ -38,8 +38,8 @@ class NumberIndices(FunctionPass):
         super().__init__()
 
     def run_pass(self, state: Any) -> bool:
-        assignments = list(_assignments(state.func_ir))
-        if not any(_is_prange(state, stmt) for _, stmt in assignments):
+        assignments = list(all_assignments(state.func_ir))
+        if not any(is_prange(state, stmt) for _, stmt in assignments):
             return False
         indices = _indices(state, assignments)
         found = [
@@ -54,31 +54,17 @@ class NumberIndices(FunctionPass):
         return bool(found)
 
 
-def _assignments(func_ir: Any) -> Iterator[tuple[Any, Any]]:
-    for block in func_ir.blocks.values():
-        for stmt in block.body:
-            if isinstance(stmt, ir.Assign):
-                yield block, stmt
-
-
-def _op(stmt: Any) -> str | None:
-    return stmt.value.op if isinstance(stmt.value, ir.Expr) else None
-
-
-def _is_prange(state: Any, stmt: Any) -> bool:
-    callee: Any = state.typemap[stmt.value.func.name] if _op(stmt) == "call" else None
-    return isinstance(callee, types.Function) and callee.typing_key is prange
-
-
 def _indices(state: Any, assignments: list[tuple[Any, Any]]) -> set[str]:
     """The indices of loops over ``prange``, and variables that are never anything else."""
-    iterators = _reached(assignments, _iterators(state, assignments), ("getiter", "iternext"))
+    statements = [stmt for _, stmt in assignments]
+    ranges = {stmt.target.name for stmt in statements if is_prange(state, stmt)}
+    iterators = reached(statements, ranges, ("getiter", "iternext"))
     first = {
         stmt.target.name
         for _, stmt in assignments
-        if _op(stmt) == "pair_first" and stmt.value.value.name in iterators
+        if operation(stmt) == "pair_first" and stmt.value.value.name in iterators
     }
-    copies = _reached(assignments, first, ())
+    copies = reached(statements, first, ())
     user_names = {stmt.target.name: _user_name(stmt.target) for _, stmt in assignments}
     while True:
         others = {
@@ -103,27 +89,6 @@ def _user_name(var: Any) -> str:
         return str(var.name)
 
 
-def _iterators(state: Any, assignments: list[tuple[Any, Any]]) -> set[str]:
-    return {stmt.target.name for _, stmt in assignments if _is_prange(state, stmt)}
-
-
-def _reached(
-    assignments: list[tuple[Any, Any]], names: set[str], through: tuple[str, ...]
-) -> set[str]:
-    """``names`` and what copies and the operations ``through`` make of them."""
-    found = set(names)
-    while True:
-        before = len(found)
-        for _, stmt in assignments:
-            value = stmt.value if isinstance(stmt.value, ir.Var) else None
-            if _op(stmt) in through:
-                value = stmt.value.value
-            if value is not None and value.name in found:
-                found.add(stmt.target.name)
-        if len(found) == before:
-            return found
-
-
 def _places(state: Any, stmt: Any, indices: set[str]) -> Iterator[int | None]:
     """Where a statement uses an index as a number: None for a copy, else the argument."""
     value = stmt.value
@@ -131,7 +96,7 @@ def _places(state: Any, stmt: Any, indices: set[str]) -> Iterator[int | None]:
         numbers = state.typemap[stmt.target.name] == state.typemap[value.name] == types.int64
         if value.name in indices and stmt.target.name not in indices and numbers:
             yield None
-    elif _op(stmt) == "call" and not value.kws and value.vararg is None:
+    elif operation(stmt) == "call" and not value.kws and value.vararg is None:
         callee = state.typemap[value.func.name]
         if isinstance(callee, types.Function) and callee.typing_key in (max, min):
             for number, arg in enumerate(value.args):
@@ -162,10 +127,10 @@ class UnitSteps(FunctionPass):
         super().__init__()
 
     def run_pass(self, state: Any) -> bool:
-        assignments = list(_assignments(state.func_ir))
+        assignments = list(all_assignments(state.func_ir))
         modified = False
         for block, stmt in assignments:
-            if _is_prange(state, stmt) and len(stmt.value.args) == 3:
+            if is_prange(state, stmt) and len(stmt.value.args) == 3:
                 modified |= _unit_step(state, block, stmt, assignments)
         if modified:
             state.func_ir._definitions = build_definitions(state.func_ir.blocks)
@@ -173,11 +138,12 @@ class UnitSteps(FunctionPass):
 
 
 def _unit_step(state: Any, block: Any, stmt: Any, assignments: list[tuple[Any, Any]]) -> bool:
-    iterators = _reached(assignments, {stmt.target.name}, ("getiter", "iternext"))
+    statements = [one for _, one in assignments]
+    iterators = reached(statements, {stmt.target.name}, ("getiter", "iternext"))
     found = [
         (where, one)
         for where, one in assignments
-        if _op(one) == "pair_first" and one.value.value.name in iterators
+        if operation(one) == "pair_first" and one.value.value.name in iterators
     ]
     if any(state.typemap[one.target.name] != types.int64 for _, one in found):
         return False
