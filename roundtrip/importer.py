@@ -16,7 +16,7 @@ from numba_mlir.converters.sidetable import SideTable
 from numba_mlir.converters.slots import Env, Slot
 from numba_mlir.errors import UnsupportedConstruct
 from numba_mlir.roundtrip.accesses import AccessTable
-from numba_mlir.roundtrip.parallel import ParforImporter, parfors_in_loops
+from numba_mlir.roundtrip.parallel import ParforImporter
 from numba_mlir.roundtrip.range_loops import NotStructured
 from numba_mlir.roundtrip.range_loops import find as find_loops
 from numba_mlir.roundtrip.regions import BlockSet, CfgImporter
@@ -90,7 +90,7 @@ def _marks_try(function: Any) -> bool:
 class _Importer:
     def __init__(self, state: Any, stage: Any) -> None:
         self.state = state
-        self.parallel = ParforImporter([], parfors_in_loops(state.func_ir.blocks))
+        self.parallel = ParforImporter([], state.func_ir.blocks)
         self.frame = Frame(
             state.typemap, state.calltypes, state.flags.error_model, self.parallel, AccessTable()
         )

@@ -13,12 +13,12 @@ parallel.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, field
 from typing import Any
 
 from numba.core import ir, types
 from numba.core.analysis import compute_cfg_from_blocks
-from numba.parfors.parfor import Parfor
 
 from numba_mlir import mlir
 from numba_mlir.converters import build, reductions, scalars
@@ -52,14 +52,25 @@ Outcome = tuple[Any, "str | None"]
 class ParforImporter:
     """Callable that the frame uses for Parfors; collects what became of each.
 
-    ``in_loops`` are ids of Parfors that a loop around them runs again and again.
+    ``blocks`` are those of the function, which say what Parfors stand in loops.
     """
 
     outcomes: list[Outcome]
-    in_loops: frozenset[int] = frozenset()
+    blocks: dict[int, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._depth = 0
+
+    def _is_repeated(self, parfor: Any) -> bool:
+        """Whether a loop around a Parfor runs it again and again."""
+        return self._depth > 1 or id(parfor) in self._in_loops
+
+    @functools.cached_property
+    def _in_loops(self) -> set[int]:
+        """Ids of statements, made where the first loop asks."""
+        loops = compute_cfg_from_blocks(self.blocks).loops().values() if self.blocks else ()
+        labels = {label for loop in loops for label in loop.body}
+        return {id(stmt) for label in labels for stmt in self.blocks[label].body}
 
     def __call__(self, frame: Frame, env: Env, parfor: Any) -> None:
         live_after = frame.live_after
@@ -127,15 +138,14 @@ class ParforImporter:
         carried, lost = _across(frame, parfor, live_after)
         if not _users_own(parfor) or not carried | lost:
             return None
-        again = self._depth > 1 or id(parfor) in self.in_loops
         try:
             kinds = self._kinds(frame, env, parfor, carried, lost)
             # Numba's lowering frees the array of a reduction that a loop runs again
             arrays = [n for n, kind in kinds.items() if _is_array_sum(frame, n, kind)]
-            if arrays and again:
+            if arrays and self._is_repeated(parfor):
                 raise UnsupportedConstruct(f"{readable(set(arrays))} is carried by two loops")
         except UnsupportedConstruct as reason:
-            if isinstance(reason, LeftToNumba) and not again:
+            if isinstance(reason, LeftToNumba) and not self._is_repeated(parfor):
                 raise
             names = sorted(carried | lost)
             self._ordered(frame, env, parfor, names)
@@ -317,18 +327,6 @@ def _across(frame: Frame, parfor: Any, live_after: frozenset[str]) -> tuple[set[
     live = frame.accesses.body_liveness(parfor, frozenset(assigned & live_after))
     carried = assigned & live[min(parfor.loop_body)]
     return carried, (assigned & live_after) - carried
-
-
-def parfors_in_loops(blocks: dict[int, Any]) -> frozenset[int]:
-    """Ids of the Parfors of ``blocks`` that stand in a loop."""
-    loops = compute_cfg_from_blocks(blocks).loops().values()
-    return frozenset(
-        id(stmt)
-        for loop in loops
-        for label in loop.body
-        for stmt in blocks[label].body
-        if isinstance(stmt, Parfor)
-    )
 
 
 def _is_array_sum(frame: Frame, name: str, kind: str) -> bool:
