@@ -17,11 +17,12 @@ from typing import Any, ClassVar
 
 from numba.core import ir, types
 from numba.core.compiler_machinery import FunctionPass, register_pass
-from numba.core.ir_utils import build_definitions, mk_unique_var
+from numba.core.ir_utils import build_definitions
 from numba.parfors.parfor import Parfor
 
 from numba_mlir.converters.escaping import escapes
 from numba_mlir.roundtrip.accesses import block_graph
+from numba_mlir.roundtrip.typed_calls import typed_call
 
 #: expressions whose result has the memory of their first operand
 _VIEWS = frozenset({"getitem", "static_getitem", "getattr", "cast", "inplace_binop"})
@@ -181,15 +182,5 @@ def _target(stmt: Any) -> str | None:
 
 
 def _mark(state: Any, block: Any, number: int, var: Any) -> None:
-    context, typemap, loc = state.typingctx, state.typemap, block.body[number].loc
-    context.refresh()
-    state.targetctx.refresh()
-    function, nothing = (ir.Var(block.scope, mk_unique_var(n), loc) for n in ("$mark", "$none"))
-    typemap[function.name] = kind = context.resolve_value_type(escapes)
-    typemap[nothing.name] = types.none
-    call = ir.Expr.call(function, (var,), (), loc)
-    state.calltypes[call] = kind.get_call_type(context, (typemap[var.name],), {})
-    block.body[number:number] = [
-        ir.Assign(ir.Global(function.name, escapes, loc), function, loc),
-        ir.Assign(call, nothing, loc),
-    ]
+    _, made = typed_call(state, block.scope, block.body[number].loc, escapes, (var,))
+    block.body[number:number] = made

@@ -26,6 +26,7 @@ from numba.core.ir_utils import build_definitions, mk_unique_var
 
 from numba_mlir.converters.loop_index import as_number, strided, trips
 from numba_mlir.roundtrip.assignments import all_assignments, is_prange, operation, reached
+from numba_mlir.roundtrip.typed_calls import typed_call
 
 
 @register_pass(mutates_CFG=False, analysis_only=False)
@@ -177,13 +178,4 @@ def _held(state: Any, block: Any, position: int, var: Any) -> Any:
 
 def _call(state: Any, block: Any, loc: Any, function: Any, args: Any) -> tuple[Any, list[Any]]:
     """A new variable, and the statements that give it the value of a call on int64 numbers."""
-    context, typemap = state.typingctx, state.typemap
-    context.refresh()
-    state.targetctx.refresh()
-    callee, result = (ir.Var(block.scope, mk_unique_var(n), loc) for n in ("$callee", "$result"))
-    typemap[callee.name] = kind = context.resolve_value_type(function)
-    typemap[result.name] = types.int64
-    call = ir.Expr.call(callee, tuple(args), (), loc)
-    state.calltypes[call] = kind.get_call_type(context, (types.int64,) * len(args), {})
-    holder = ir.Assign(ir.Global(callee.name, function, loc), callee, loc)
-    return result, [holder, ir.Assign(call, result, loc)]
+    return typed_call(state, block.scope, loc, function, args, (types.int64,) * len(args))

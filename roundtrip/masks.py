@@ -19,9 +19,10 @@ from typing import Any, ClassVar
 
 from numba.core import ir, types
 from numba.core.compiler_machinery import FunctionPass, register_pass
-from numba.core.ir_utils import build_definitions, get_definition, guard, mk_unique_var
+from numba.core.ir_utils import build_definitions, get_definition, guard
 
 from numba_mlir.converters.escaping import as_it_is
+from numba_mlir.roundtrip.typed_calls import typed_call
 
 #: expressions that change nothing
 _HARMLESS = frozenset({"getattr", "build_tuple", "build_slice", "cast", "static_getitem"})
@@ -74,19 +75,7 @@ def _just_picked(before: list[Any], picked: Any) -> bool:
 
 
 def _hide(state: Any, block: Any, stmt: Any) -> None:
-    context, typemap, loc = state.typingctx, state.typemap, stmt.loc
-    context.refresh()
-    state.targetctx.refresh()
-    names = (mk_unique_var(name) for name in ("$as_it_is", "$picked"))
-    function, result = (block.scope.redefine(name, loc) for name in names)
-    kind = typemap[stmt.value.name]
-    typemap[function.name] = callee = context.resolve_value_type(as_it_is)
-    typemap[result.name] = kind
-    call = ir.Expr.call(function, (stmt.value,), (), loc)
-    state.calltypes[call] = callee.get_call_type(context, (kind,), {})
+    result, made = typed_call(state, block.scope, stmt.loc, as_it_is, (stmt.value,))
     place = block.body.index(stmt)
-    block.body[place:place] = [
-        ir.Assign(ir.Global(function.name, as_it_is, loc), function, loc),
-        ir.Assign(call, result, loc),
-    ]
+    block.body[place:place] = made
     stmt.value = result
