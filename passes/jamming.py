@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from numba_mlir import mlir
-from numba_mlir.passes.building import for_loop, index
+from numba_mlir.passes.building import clone, for_loop, index
 from numba_mlir.passes.effects import is_pure_name
 from numba_mlir.passes.forwarding import Forwarder
 from numba_mlir.passes.provenance import Provenance
@@ -61,7 +61,7 @@ def jammed_rows(body: Sequence[Any], row: Any, low: Any, high: Any) -> Any:
         for number in range(count):
             values = {row: arith.addi(first, index(number)) if number else first}
             for op in body:
-                _clone(op, values)
+                values |= dict(zip(op.results, clone(op, values).results, strict=True))
         made.append(mlir.ir.InsertionPoint.current.block.owner.operation)
         return []
 
@@ -71,16 +71,6 @@ def jammed_rows(body: Sequence[Any], row: Any, low: Any, high: Any) -> Any:
         if op.name == "scf.for" and len(op.results):
             op.attributes[COMPACT] = mlir.ir.UnitAttr.get()
     return middle
-
-
-def _clone(op: Any, values: dict[Any, Any]) -> None:
-    """A copy of ``op`` here, regions and all, with ``values`` for what it uses."""
-    new = op.clone().operation
-    for child in (new, *nested(new)):
-        for number, operand in enumerate(list(child.operands)):
-            if operand in values:
-                child.operands[number] = values[operand]
-    values |= dict(zip(op.results, new.results, strict=True))
 
 
 def _jam(loop: Any) -> None:

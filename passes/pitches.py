@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from numba_mlir import mlir
-from numba_mlir.passes.building import index
+from numba_mlir.passes.building import index, size_of
 from numba_mlir.passes.machine import Machine
 from numba_mlir.passes.strides import Layout, Reference, item_bytes, layout, moving_axes
 from numba_mlir.passes.values import strip_casts
@@ -44,7 +44,7 @@ def not_stretched(reference: Reference, ivs: Iterable[Any]) -> list[Any]:
     axes = [axis for iv in ivs for axis in moving_axes(reference, iv)
             if strip_casts(reference.indices[axis]) != iv]  # fmt: skip
     differs = arith.CmpIPredicate.ne
-    return [arith.cmpi(differs, _size(reference.memref, axis), index(1)) for axis in axes]
+    return [arith.cmpi(differs, size_of(reference.memref, axis), index(1)) for axis in axes]
 
 
 def _pitch(reference: Reference, iv: Any) -> Any:
@@ -54,10 +54,5 @@ def _pitch(reference: Reference, iv: Any) -> Any:
     kind = reference.unknown if kind == "A" else kind
     axis = moving_axes(reference, iv)[0]
     inner = range(axis) if kind == "F" else range(axis + 1, len(reference.indices))
-    sizes = [_size(memref, other) for other in inner]
+    sizes = [size_of(memref, other) for other in inner]
     return functools.reduce(mlir.arith.muli, sizes, index(item_bytes(memref)))
-
-
-def _size(memref: Any, axis: int) -> Any:
-    ir = mlir.ir
-    return ir.Operation.create("memref.dim", [ir.IndexType.get()], [memref, index(axis)]).result
