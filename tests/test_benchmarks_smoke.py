@@ -6,6 +6,7 @@ import functools
 
 import broadcast_times
 import pytest
+import tiling_times
 
 from harness import IMPLEMENTATIONS, OURS, Prepared, Unavailable
 from workloads import WORKLOADS
@@ -36,3 +37,10 @@ def test_broadcasting_is_timed_beside_a_loop_by_hand() -> None:
     assert running.keys() == {*broadcast_times.MODES, "by hand"}
     assert compiling.keys() == {*broadcast_times.MODES, "numba"}
     assert workload.name in broadcast_times.line(workload, running, compiling)
+
+
+def test_loops_are_timed_under_tiling() -> None:
+    workload = tiling_times.NESTS[0]
+    running = tiling_times.run_times(workload, size=20, seconds=0.0)
+    assert running.keys() == {*tiling_times.MODES, "numba"}
+    assert workload.name in tiling_times.line(workload, 20, running)
