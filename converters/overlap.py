@@ -1,4 +1,4 @@
-"""Run-time tests of where arrays lie: ``numba.disjoint`` and ``numba.column_major``."""
+"""Where arrays lie, at run time: ``numba.disjoint``, ``numba.column_major``, and addresses."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from numba.core.cgutils import unpack_tuple
 from numba.core.extending import intrinsic
 from numba.core.typing import signature
 from numba.np.arrayobj import make_array
+
+from numba_mlir.passes.values import ADDRESS
 
 
 @intrinsic
@@ -42,8 +44,23 @@ def column_major(typingctx: Any, array: Any) -> Any:
     return signature(types.boolean, array), codegen
 
 
+@intrinsic
+def address(typingctx: Any, array: Any) -> Any:
+    """The number of an array's first byte."""
+    if not isinstance(array, types.Array):
+        return None
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data = make_array(array)(context, builder, args[0]).data
+        return builder.ptrtoint(data, context.get_value_type(types.uintp))
+
+    return signature(types.uintp, array), codegen
+
+
 #: operations on arrays that give an i1, and the intrinsics that they are exported as
 TESTS = {"numba.disjoint": disjoint, "numba.column_major": column_major}
+#: with those that give an index
+PLACES = {**TESTS, ADDRESS: address}
 
 
 def _magnitude(builder: Any, value: Any) -> Any:

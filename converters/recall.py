@@ -12,7 +12,7 @@ from numba_mlir.converters import arrays, broadcasting, build, casts, intrinsics
 from numba_mlir.converters.broadcasting import Rule
 from numba_mlir.converters.frame import Frame
 from numba_mlir.converters.lowering import OpSpec
-from numba_mlir.converters.overlap import TESTS
+from numba_mlir.converters.overlap import PLACES, TESTS
 from numba_mlir.converters.slots import Slot
 
 
@@ -29,11 +29,21 @@ def call(frame: Frame, function: Any, args: Sequence[Slot], expr: Any) -> Slot |
         return _broadcast(frame, rule, args[0], expr)
     if function is broadcasting.unaliased_source:
         return _unaliased(frame, *args)
-    test = next((name for name, known in TESTS.items() if function is known), None)
-    if test is not None and all(arrays.is_native(arg) for arg in args):
-        bit = scalars.to_mlir(types.boolean)
-        return Slot(types.boolean, build.value(test, [arg.value for arg in args], bit))
+    place = next((name for name, known in PLACES.items() if function is known), None)
+    if place is not None and all(arrays.is_native(arg) for arg in args):
+        return _place(place, [arg.value for arg in args])
     return None
+
+
+def _place(name: str, operands: Sequence[Any]) -> Slot:
+    if name in TESTS:
+        bit = scalars.to_mlir(types.boolean)
+        return Slot(types.boolean, build.value(name, operands, bit))
+    return _number(build.value(name, operands, build.index_type()))
+
+
+def _number(index: Any) -> Slot:
+    return Slot(types.uintp, build.index_cast(index, scalars.to_mlir(types.uintp)), index=index)
 
 
 def _operation(frame: Frame, spec: OpSpec, args: Sequence[Slot]) -> Slot | None:
@@ -45,7 +55,7 @@ def _operation(frame: Frame, spec: OpSpec, args: Sequence[Slot]) -> Slot | None:
         native = scalars.to_mlir(spec.result)
         return Slot(spec.result, build.value(spec.name, operands, native, attributes))
     index = build.value(spec.name, operands, build.index_type(), attributes)
-    return Slot(types.uintp, build.index_cast(index, scalars.to_mlir(types.uintp)), index=index)
+    return _number(index)
 
 
 def _operand(frame: Frame, slot: Slot, numba_type: Any) -> Any | None:

@@ -18,6 +18,7 @@ from numba_mlir import mlir
 from numba_mlir.passes.blocking import Blocks, Level, Plan
 from numba_mlir.passes.dependences import Vector, ordered, vector
 from numba_mlir.passes.keys import Equalities
+from numba_mlir.passes.lines import Lines, lines
 from numba_mlir.passes.nests import Dim, Event, Nest, Statement
 from numba_mlir.passes.pitches import not_stretched, rows_meet
 from numba_mlir.passes.strides import Reference, step
@@ -100,6 +101,7 @@ class NestBuilder:
                     self.inside |= set(block.arguments)
         self.scopes: list[dict[Any, Any]] = [{}]
         self.meet: dict[int, Any] = {}
+        self.lines: dict[Dim, Lines] = {}
 
     # -- the parallel loop -----------------------------------------------------------
     def build(self) -> Any:
@@ -116,6 +118,10 @@ class NestBuilder:
                 number: rows_meet(crossing.reads, crossing.best.iv, crossing.machine)
                 for number, crossing in self.plan.crossings.items()
                 if crossing.meeting
+            }
+            self.lines = {
+                dim: lines(aligned.references, dim.iv, aligned.machine)
+                for dim, aligned in self.plan.aligned.items()
             }
             rank = len(lower)
             attributes = {name: self.nest.op.attributes[name] for name in self.nest.op.attributes}
@@ -304,10 +310,8 @@ class StatementBuilder:
             return
         start, stop = self._limits(dim, envs, ranges)
         if level.kind == "tile":
-            size = self.base.constant(level.size)
-            with self._loop(dim, start, stop, size) as iv:
-                end = mlir.arith.minsi(mlir.arith.addi(iv, size), stop)
-                self.level(number + 1, envs, {**ranges, dim: (iv, end)})
+            with self._blocks(level, envs, start, stop) as block:
+                self.level(number + 1, envs, {**ranges, dim: block})
         elif level.size == 1 or dim in self.exact:
             self._points(number, envs, ranges, (start, stop), level.size)
         elif (other := self._next_jam(number)) is not None:
@@ -316,6 +320,28 @@ class StatementBuilder:
             middle = self._middle(level, start, stop)
             self._points(number, envs, ranges, (start, middle), level.size)
             self._points(number, envs, ranges, (middle, stop), 1)
+
+    @contextlib.contextmanager
+    def _blocks(
+        self, level: Level, envs: list[Env], start: Any, stop: Any
+    ) -> Iterator[tuple[Any, Any]]:
+        """A loop over blocks; gives the first iteration of one, and the one behind its last."""
+        arith, base, dim = mlir.arith, self.base, level.dim
+        size, zero = base.constant(level.size), base.constant(0)
+        if dim not in base.lines:
+            with self._loop(dim, start, stop, size) as iv:
+                yield iv, arith.minsi(arith.addi(iv, size), stop)
+            return
+        # iterations of a first block that are left out: as if it began so much earlier
+        found = base.lines[dim]
+        first = [base.value(place, {**envs[0], dim.iv: start}) for place in found.places]
+        skipped = found.skipped(first, base.span(start, stop))
+        all_run = arith.cmpi(arith.CmpIPredicate.eq, skipped, zero)
+        missing = arith.select(all_run, zero, arith.subi(size, skipped))
+        with self._loop(dim, start, arith.addi(stop, missing), size) as iv:
+            low = arith.subi(arith.maxsi(iv, arith.addi(start, missing)), missing)
+            high = arith.minsi(arith.addi(iv, arith.subi(size, missing)), stop)
+            yield low, high
 
     def _limits(self, dim: Dim, envs: list[Env], ranges: Ranges) -> tuple[Any, Any]:
         if dim in ranges:

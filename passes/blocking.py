@@ -21,6 +21,7 @@ from numba_mlir.passes.costs import (
     unrolled,
 )
 from numba_mlir.passes.dependences import ordered
+from numba_mlir.passes.lines import along
 from numba_mlir.passes.machine import Machine
 from numba_mlir.passes.nests import Dim, Nest, Refused, Statement
 from numba_mlir.passes.strides import Layout, Reference, item_bytes, layout, step
@@ -74,6 +75,14 @@ class Crossing:
     """the loops where rows meet in the cache (`pitches`); () for those of all others"""
 
 
+@dataclasses.dataclass(frozen=True)
+class Aligned:
+    """Blocks of a loop begin with a line of what ``references`` go through along it."""
+
+    references: tuple[Reference, ...]
+    machine: Machine
+
+
 @dataclasses.dataclass
 class Plan:
     """The new form of a nest; ``gains`` say why, empty when there is nothing to gain."""
@@ -89,6 +98,7 @@ class Plan:
     """iterations of loops together from which on it pays"""
     crossings: dict[int, Crossing] = dataclasses.field(default_factory=dict)
     """by number of the statement"""
+    aligned: dict[Dim, Aligned] = dataclasses.field(default_factory=dict)
     strided: tuple[Any, ...] = ()
     """arrays that are assumed to lie in the order ``order``, which has to be tested"""
     order: Layout = "C"
@@ -143,6 +153,7 @@ class Planner:
         self.gains: dict[str, None] = {}
         self.least: dict[tuple[Dim, ...], int] = {}
         self.crossings: dict[int, Crossing] = {}
+        self.aligned: dict[Dim, Aligned] = {}
 
     def plan(self) -> Plan:
         simple = all(set(s.dims) == set(self.nest.dims) for s in self.nest.statements)
@@ -157,7 +168,8 @@ class Planner:
         cores = self.machine.cores
         pieces = PIECES_PER_CORE * cores
         gains = list(self.gains)
-        return Plan(self.blocks, levels, gains, None, pieces, cores, self.least, self.crossings)
+        return Plan(self.blocks, levels, gains, None, pieces, cores, self.least, self.crossings,
+                    self.aligned)  # fmt: skip
 
     def _references(self, statement: Statement) -> list[Reference]:
         return references(statement, self.unknown)
@@ -260,6 +272,8 @@ class Planner:
         if jammed:
             self._gain(f"unrolled {' by '.join(jammed)}")
         tiles = self._tiles(statement, best, jam, kept)
+        if best in tiles:
+            self._align(statement, best, tiles[best])
         for dim in self.nest.dims:
             if dim not in self.fixed:
                 if dim is best and not tiles and not self.sizes:
@@ -384,6 +398,12 @@ class Planner:
         for dim, size in tiles.items():
             self._gain(f"blocks of {size} over {names(dim)}")
         return tiles
+
+    def _align(self, statement: Statement, best: Dim, size: int) -> None:
+        """Have blocks of ``size`` iterations begin with a line of the cache."""
+        found = along(self._references(statement), best.iv, size, self.machine)
+        if found and not any(defined_inside(one.memref, self.nest.op) for one in found):
+            self.aligned.setdefault(best, Aligned(found, self.machine))
 
     def _cut(self, dim: Dim, innermost: bool, jam: int) -> None:
         """Cut a parallel index as this statement wants it, or as an earlier one wanted more."""

@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 from numba_mlir import mlir
-from numba_mlir.passes.building import ON_STACK
+from numba_mlir.passes.building import ON_STACK, address_of, index
 from numba_mlir.passes.failures import LEAVE_IF
 from numba_mlir.passes.values import ancestor_in, defined_inside, nested
 
@@ -132,11 +132,7 @@ def _check(block: Any, heap: list[Any], wrong: list[Any]) -> None:
         for condition, raiser in wrong:
             _leave_if(condition, raiser)
         for buffer in heap:
-            index = ir.IndexType.get()
-            address = ir.Operation.create(
-                "memref.extract_aligned_pointer_as_index", [index], [buffer]
-            ).results[0]
-            null = arith.cmpi(arith.CmpIPredicate.eq, address, arith.constant(index, 0))
+            null = arith.cmpi(arith.CmpIPredicate.eq, address_of(buffer), index(0))
             _leave_if(null, NO_MEMORY)
 
 

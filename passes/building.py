@@ -8,7 +8,7 @@ from typing import Any
 
 from numba_mlir import mlir
 from numba_mlir.passes.keys import dimension
-from numba_mlir.passes.values import nested
+from numba_mlir.passes.values import ADDRESS, nested
 
 #: of an ``scf.for``: what LLVM is to do with the loop
 LOOP_ANNOTATION = "llvm.loop_annotation"
@@ -27,6 +27,12 @@ def size_of(array: Any, axis: int) -> Any:
     if size is None:
         return mlir.memref.dim(array, index(axis))
     return index(size) if isinstance(size, int) else size
+
+
+def address_of(array: Any) -> Any:
+    """The number of an array's first byte."""
+    kind = mlir.ir.IndexType.get()
+    return mlir.ir.Operation.create(ADDRESS, [kind], [array]).result
 
 
 def for_loop(

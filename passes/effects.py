@@ -13,7 +13,7 @@ from typing import Any
 from numba_mlir.dialect import UNKNOWN_VIEW
 from numba_mlir.passes.keys import ASSERT, is_known
 from numba_mlir.passes.provenance import Provenance, Reach, Root
-from numba_mlir.passes.values import constant_int, is_memref, nested, owner
+from numba_mlir.passes.values import ADDRESS, constant_int, is_memref, nested, owner
 from numba_mlir.passes.views import VIEW_OPS, view_base, whole_base
 
 #: checks of sizes: they may raise and do nothing else, and may do so earlier
@@ -36,7 +36,7 @@ _STRUCTURE = frozenset(
 )  # fmt: skip
 _PURE_OPS = frozenset(
     {"numba.wrap_index", "numba.undef", "numba.box", "numba.unbox"}
-    | {"numba.disjoint", "numba.column_major"}
+    | {"numba.disjoint", "numba.column_major", ADDRESS}
     | {"memref.dim", "memref.alloc", "func.return", "cf.br", "cf.cond_br", "cf.switch"}
     | VIEW_OPS
 )

@@ -129,15 +129,12 @@ def _aligned(loop: Any, width: int, low: Any) -> Any:
     """Whether every load is along the loop, and vectors of all arrays begin at multiples of
     their size from ``low`` on."""
     arith = mlir.arith
-    index, truth = mlir.ir.IndexType.get(), mlir.ir.IntegerType.get_signless(1)
+    truth = mlir.ir.IntegerType.get_signless(1)
     loads, (iv,) = _along(loop), body_of(loop)[0].arguments
     good = arith.constant(truth, 1)
     for array in dict.fromkeys(op.operands[0] for op in loads):
         size = _bytes(array.type.element_type)
-        address = mlir.ir.Operation.create(
-            "memref.extract_aligned_pointer_as_index", [index], [array]
-        ).results[0]
-        begin = arith.addi(address, arith.muli(low, building.index(size)))
+        begin = arith.addi(building.address_of(array), arith.muli(low, building.index(size)))
         over = arith.andi(begin, building.index(width * size - 1))
         here = arith.cmpi(arith.CmpIPredicate.eq, over, building.index(0))
         good = arith.andi(good, here)

@@ -13,6 +13,7 @@ from typing import Any
 
 from numba_mlir import mlir
 from numba_mlir.passes import libm
+from numba_mlir.passes.building import address_of
 
 #: ``(bytes)`` gives memory or null, ``(address)`` takes it back
 TAKE, GIVE_BACK = "numba_mlir.scratch", "numba_mlir.scratch_end"
@@ -111,8 +112,7 @@ class Strided:
         made = ir.Operation.create("memref.extract_strided_metadata", results, [memref])
         _, offset, *rest = made.results
         self.sizes, self.strides = rest[: kind.rank], rest[kind.rank :]
-        name = "memref.extract_aligned_pointer_as_index"
-        number = word(ir.Operation.create(name, [index], [memref]).result)
+        number = word(address_of(memref))
         base = ir.Operation.create("llvm.inttoptr", [pointer_type()], [number]).result
         self.address = at(base, offset, self.element)
         self._arith = arith

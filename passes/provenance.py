@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from numba_mlir.passes.values import (
+    ADDRESS,
     ancestor_in,
     definition,
     display_name,
@@ -36,7 +37,7 @@ from numba_mlir.passes.views import view_base
 UNALIASED = "numba.unaliased"
 #: operations that use an array without letting it escape
 _HARMLESS = frozenset(
-    {"memref.load", "memref.store", "memref.dim", "numba.disjoint", "numba.column_major"}
+    {"memref.load", "memref.store", "memref.dim", "numba.disjoint", "numba.column_major", ADDRESS}
 )
 
 

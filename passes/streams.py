@@ -25,7 +25,7 @@ from typing import Any
 
 from numba_mlir import mlir
 from numba_mlir.passes import libm
-from numba_mlir.passes.building import clone, for_loop, index, on_stack
+from numba_mlir.passes.building import address_of, clone, for_loop, index, on_stack
 from numba_mlir.passes.values import constant_int, defined_inside, nested, operations, owner
 
 #: ``(destination, source, bytes)``: copies with non-temporal stores; and what makes them visible
@@ -146,7 +146,7 @@ def _blocks(loop: Any, stores: Sequence[Any], function: Any) -> None:
         length = arith.subi(last, first)
         for store, buffer in zip(stores, buffers, strict=True):
             size = arith.muli(length, index(_item(store)))
-            source = _pointer(_base(buffer))
+            source = _pointer(address_of(buffer))
             _call(COPY, [_pointer(_address(store, first)), source, _word(size)])
         return ()
 
@@ -185,12 +185,6 @@ def _total_bytes(memref: Any) -> Any:
     return total
 
 
-def _base(memref: Any) -> Any:
-    ir = mlir.ir
-    name = "memref.extract_aligned_pointer_as_index"
-    return ir.Operation.create(name, [ir.IndexType.get()], [memref]).results[0]
-
-
 def _address(store: Any, last: Any) -> Any:
     """Of the element that ``store`` writes where the loop's index is ``last``."""
     arith = mlir.arith
@@ -199,7 +193,7 @@ def _address(store: Any, last: Any) -> Any:
     for axis, place in enumerate([*subscripts[:-1], last]):
         offset = place if offset is None else arith.addi(
             arith.muli(offset, _size(memref, axis)), place)  # fmt: skip
-    return arith.addi(_base(memref), arith.muli(offset, index(_item(store))))
+    return arith.addi(address_of(memref), arith.muli(offset, index(_item(store))))
 
 
 def _word(value: Any) -> Any:

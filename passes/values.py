@@ -10,6 +10,8 @@ from numba_mlir.passes.base import location_name, source_position
 
 #: accesses to elements, and which of their operands is the array; the indices follow it
 ACCESSES = {"memref.load": 0, "memref.store": 1}
+#: the number of an array's first byte, as an index
+ADDRESS = "memref.extract_aligned_pointer_as_index"
 _LOOPS = frozenset({"scf.for", "scf.while", "scf.parallel"})
 
 

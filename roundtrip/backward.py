@@ -16,7 +16,7 @@ from numba.parfors.array_analysis import assert_equiv
 from numba.parfors.parfor import Parfor
 
 from numba_mlir.converters import scalars, sizefacts
-from numba_mlir.converters.overlap import TESTS
+from numba_mlir.converters.overlap import PLACES
 from numba_mlir.roundtrip import parallel_export, restore, shapes_export
 from numba_mlir.roundtrip.exporter import Exporter
 from numba_mlir.roundtrip.values import (
@@ -343,11 +343,11 @@ def _assert_equal(ex: Exporter, op: Any) -> None:
     emit.assign(emit.typed(call, sig), sig.return_type, "$ret")
 
 
-def _array_test(ex: Exporter, op: Any) -> None:
+def _place(ex: Exporter, op: Any) -> None:
     emit = ex.emit
     arrays = [ex.var(v) for v in op.operands]
-    name = op.name.removeprefix("numba.")
-    var = emit.call(TESTS[op.name], name, arrays, [emit.type_of(a) for a in arrays])
+    name = op.name.partition(".")[2]
+    var = emit.call(PLACES[op.name], name, arrays, [emit.type_of(a) for a in arrays])
     ex.alias(op.results[0], var)
 
 
@@ -387,7 +387,7 @@ RULES: dict[str, Rule] = {
     "arith.select": _select,
     "numba.wrap_index": _wrap_index,
     "numba.assert_equal": _assert_equal,
-    **dict.fromkeys(TESTS, _array_test),
+    **dict.fromkeys(PLACES, _place),
     **shapes_export.RULES,
     "numba.undef": _nothing,
     "opaque": _opaque,

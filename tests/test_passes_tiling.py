@@ -61,13 +61,16 @@ def test_loops_over_contiguous_elements_go_innermost_and_sums_live_in_the_array(
         // CHECK-DAG:   %[[ZERO:.*]] = arith.constant 0.000000e+00 : f64
         // CHECK-DAG:   %[[C4:.*]] = arith.constant 4 : index
         // CHECK:       %[[X:.*]] = memref.alloc
+        // CHECK:       memref.extract_aligned_pointer_as_index %[[X]]
         // CHECK:       scf.parallel (%[[TILE:.*]]) = (%{{.*}}) to (%[[TILES:.*]]) step
         // CHECK:         memref.store %[[ZERO]], %[[X]][%{{.*}}, %{{.*}}]
         // CHECK:         scf.for %[[KT:.*]] = %{{.*}} to %{{.*}} step %c32 {
-        // CHECK:           scf.for %[[JT:.*]] = %{{.*}} to %{{.*}} step %c384 {
+        // CHECK:           scf.for %[[JT:.*]] = %c0 to %[[END:.*]] step %c384 {
+        // CHECK:             %[[LATEST:.*]] = arith.maxsi %[[JT]], %[[MISSING:.*]] : index
+        // CHECK:             %[[LOW:.*]] = arith.subi %[[LATEST]], %[[MISSING]] : index
         // CHECK:             scf.for %[[I:.*]] = %{{.*}} to %{{.*}} step %[[C4]] {
         // CHECK:               scf.for %[[K:.*]] = %[[KT]] to %{{.*}} step %[[C4]] {
-        // CHECK:                 scf.for %[[J:.*]] = %[[JT]] to %{{.*}} step %c1 {
+        // CHECK:                 scf.for %[[J:.*]] = %[[LOW]] to %{{.*}} step %c1 {
         // CHECK:                   %[[OLD:.*]] = memref.load %[[X]][%[[I]], %[[J]]]
         // CHECK:                   %[[P:.*]] = memref.load %{{.*}}[%[[I]], %[[K]]]
         // CHECK:                   %[[R:.*]] = memref.load %{{.*}}[%[[K]], %[[J]]]

@@ -207,6 +207,51 @@ def products(a: Any, b: Any) -> Any:
     return c
 
 
+def matmul_shorter(a: Any, b: Any, c: Any) -> None:
+    """Rows are begun behind their beginning and left before their end, if they are that long."""
+    for i in prange(a.shape[0]):
+        for k in range(a.shape[1]):
+            for j in range(3, b.shape[1] - 5):
+                c[i, j] += a[i, k] * b[k, j]
+
+
+def matmul_columns(a: Any, b: Any, c: Any) -> None:
+    """The same of transposed arrays."""
+    for i in prange(a.shape[1]):
+        for k in range(a.shape[0]):
+            for j in range(3, b.shape[0] - 5):
+                c[j, i] += a[k, i] * b[j, k]
+
+
+def _beginning(array: Any, behind: int, order: Literal["C", "F"]) -> Any:
+    """A copy whose memory begins ``behind`` elements behind a line."""
+    memory = np.empty(array.nbytes + 128 + behind * array.itemsize, "u1")
+    start = -memory.ctypes.data % 64 + behind * array.itemsize
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape, order=order)
+    copy[:] = array
+    return copy
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "i1", "c16"])
+def test_blocks_begin_with_a_line_of_the_cache(dtype: str) -> None:
+    """From so many lines in a row on, wherever the array begins."""
+    by_rows = numba_mlir.njit(parallel=True, mlir_tiling=True)(matmul_shorter)
+    flags = {"mlir_tiling": (8, 4, 64), "mlir_codegen": True}
+    by_columns = numba_mlir.njit(parallel=True, **flags)(matmul_columns)
+    pairs = itertools.product((0, 1, 3), (0, 4, 63, 96, 128, 129, 136, 512, 520))
+    for behind, m in [*pairs, (1, 2112), (2, 2114), (5, 520)]:
+        arrays = _arrays((5, m, 6), dtype)
+        transposed = tuple(array.T for array in arrays)
+        for function, given, order in ((by_rows, arrays, "C"), (by_columns, transposed, "F")):
+            begins = (0, behind, behind if behind < 5 else 0)
+            mine, theirs = (
+                [_beginning(*one, order) for one in zip(given, begins, strict=True)] for _ in "12"
+            )
+            function(*mine)
+            by_rows.py_func(*(theirs if order == "C" else (array.T for array in theirs)))
+            np.testing.assert_array_equal(mine[2], theirs[2])
+
+
 @pytest.mark.parametrize("mode", ["reversed", "stepped", "F", "transposed"])
 def test_layouts(mode: str) -> None:
     tiled = numba_mlir.njit(parallel=True, mlir_tiling=True)(matmul_ikj)
