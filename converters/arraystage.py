@@ -25,6 +25,7 @@ from numba_mlir.converters import (
     products,
     reduction_calls,
     reduction_loops,
+    scans,
     statements,
     stencil_kernels,
     trees,
@@ -256,7 +257,8 @@ def _reduced(reduction: Any, frame: Frame, env: Env, stmt: Any, wanted: Any) -> 
     plan = reduction_calls.plan(reduction, array.type)
     if plan is None or plan.returned != wanted:
         raise Refused(f"the result has not the type {wanted}")
-    return reduction_loops.emit(frame, plan, array, stmt.loc)
+    loops = scans if reduction.kind in reduction_calls.ALONG else reduction_loops
+    return loops.emit(frame, plan, array, stmt.loc)
 
 
 def _learn(env: Env, stmt: Any, **facts: Any) -> None:

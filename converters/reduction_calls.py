@@ -1,5 +1,7 @@
 """NumPy's reductions as calls that we type ourselves: which ones, and what they return.
 
+``cumsum``, ``cumprod`` and ``diff`` along an axis are calls of this kind too.
+
 Numba types few of them along an axis and none with ``keepdims``.  A call that is understood
 becomes a call of an intrinsic of one array (`function_of`), which the import turns into
 loops.  Where there is no import (a function with ``try``, say), the intrinsic compiles the
@@ -75,6 +77,8 @@ class Plan:
     @property
     def rank(self) -> int:
         """The number of dimensions of the result."""
+        if self.call.kind in ALONG:
+            return self.array.ndim
         return self.array.ndim if self.call.keepdims else len(self.kept)
 
     @property
@@ -83,6 +87,11 @@ class Plan:
         return types.Array(self.result, self.rank, "C") if self.rank else self.result
 
 
+#: running results along an axis, and the reduction whose numbers and types they have
+SCANS = {"cumsum": "sum", "cumprod": "prod"}
+DIFFERENCE = "diff"
+#: functions that keep the axis they go along
+ALONG = frozenset({*SCANS, DIFFERENCE})
 #: identity of a reduction that has none: the name of the ufunc in NumPy's message
 EXTREMA = {"max": "maximum", "min": "minimum"}
 ARG = {"argmax": "argmax", "argmin": "argmin"}
@@ -99,6 +108,8 @@ def plan(call: ReductionCall, array: Any) -> Plan | None:
     dtype = array.dtype
     if kind(dtype) is None or isinstance(dtype, types.Literal):
         return None
+    if call.kind in ALONG and (call.axes is None or (call.place and array.ndim == 1)):
+        return None  # of the elements one behind the other, which no device does
     whole = call.axes is None and not call.keepdims
     if call.kind in ARG and call.axes is None:
         if call.place != "thread" or array.ndim != 1 or call.keepdims:
@@ -125,13 +136,15 @@ def _numbers(call: ReductionCall, dtype: Any) -> tuple[Any, Any] | None:
         return types.boolean, types.boolean
     if call.kind in ARG:
         return dtype, types.intp
+    if call.kind == DIFFERENCE:
+        return dtype, dtype
     if call.kind in _SAME_TYPE:
         if call.kind == "ptp" and kind(dtype) == "bool":
             return None
         return dtype, dtype
     if given is not None:
         return _given(call, dtype, given)
-    if call.kind in ("sum", "prod"):
+    if SCANS.get(call.kind, call.kind) in ("sum", "prod"):
         ty = _widened(dtype)
         return ty, ty
     inexact = dtype if kind(dtype) in ("float", "complex") else types.float64
@@ -146,7 +159,7 @@ def _given(call: ReductionCall, dtype: Any, given: Any) -> tuple[Any, Any] | Non
     """With dtype=: NumPy computes in that type."""
     if kind(dtype) == "complex" and kind(given) != "complex":
         return None
-    if call.kind in ("sum", "prod"):
+    if SCANS.get(call.kind, call.kind) in ("sum", "prod"):
         return (given, given) if kind(given) != "bool" else None
     if kind(given) not in ("float", "complex"):
         return None

@@ -7,6 +7,7 @@ Sums are compensated (Neumaier), which is at least as exact as NumPy's pairwise 
 from __future__ import annotations
 
 import functools
+import operator
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ def function(
         "cast": numpy_support.as_dtype(number).type,
         "result": numpy_support.as_dtype(result).type,
         "dtype": numpy_support.as_dtype(result),
+        "subtract": operator.ne if kind(number) == "bool" else operator.sub,
     }
     exec(compile(text, f"<reduction {call.kind}>", "exec"), names)
     return names["reduce"]
@@ -42,6 +44,8 @@ def source(
     """The text of the function ``reduce(a)``."""
     kept = [axis for axis in range(rank) if axis not in reduced]
     lines = ["def reduce(a):"]
+    if call.kind in _ALONG:
+        return "\n".join([*lines, *_along(call.kind, rank, reduced[0])]) + "\n"
     if empty is not None:
         lines += [
             f"    if {' * '.join(f'a.shape[{axis}]' for axis in reduced)} == 0:",
@@ -69,6 +73,39 @@ def source(
     else:
         lines.append("    return result(value)")
     return "\n".join(lines) + "\n"
+
+
+def _along(kind_: str, rank: int, axis: int) -> list[str]:
+    """The body of a function that keeps the axis it goes along."""
+    shape = [f"a.shape[{one}]" for one in range(rank)]
+    if kind_ == "diff":
+        shape[axis] = f"max({shape[axis]} - 1, 0)"
+    lines, indent = [f"    out = np.empty(({', '.join(shape)},), dtype)"], "    "
+    for one in [*(one for one in range(rank) if one != axis), axis]:
+        lines.append(f"{indent}for i{one} in range(out.shape[{one}]):")
+        indent += "    "
+    where = ", ".join(f"i{one}" for one in range(rank))
+    ahead = ", ".join(f"i{one} + 1" if one == axis else f"i{one}" for one in range(rank))
+    before = ", ".join(f"i{one} - 1" if one == axis else f"i{one}" for one in range(rank))
+    return [*lines, *(indent + line for line in _ALONG[kind_](where, ahead, before, axis)),
+            "    return out"]  # fmt: skip
+
+
+def _difference(where: str, ahead: str, before: str, axis: int) -> list[str]:
+    return [f"later, earlier = a[{ahead},], a[{where},]",
+            f"out[{where},] = subtract(later, earlier)"]  # fmt: skip
+
+
+def _scan(sign: str, where: str, ahead: str, before: str, axis: int) -> list[str]:
+    return [f"x = cast(a[{where},])", f"if i{axis} > 0:",
+            f"    x = cast(out[{before},] {sign} x)", f"out[{where},] = x"]  # fmt: skip
+
+
+_ALONG: dict[str, Any] = {
+    "diff": _difference,
+    "cumsum": functools.partial(_scan, "+"),
+    "cumprod": functools.partial(_scan, "*"),
+}
 
 
 def _one(call: Any, rank: int, reduced: tuple[int, ...], number_kind: str) -> list[str]:

@@ -87,10 +87,10 @@ def _is_stream(op: Any, iv: Any, loop: Any, function: Any) -> bool:
         return False
     users = [use.owner.operation for use in memref.uses]
     others = [user for user in users if user != op and user.name != "memref.dim"]
-    return not others and not defined_inside(memref, loop) and _is_alone(memref, function)
+    return not others and not defined_inside(memref, loop) and is_alone(memref, function)
 
 
-def _is_alone(memref: Any, function: Any) -> bool:
+def is_alone(memref: Any, function: Any) -> bool:
     """Whether ``memref`` is all that the function has of an argument with ``llvm.noalias``."""
     op = owner(memref)
     if op is None or op.name != "builtin.unrealized_conversion_cast":

@@ -249,7 +249,7 @@ class _Driver:
         data = cgutils.alloca_once(builder, plan.closure_type)
         for number, value in enumerate(closure):
             builder.store(value, _field(builder, data, number))
-        least = int(BREAK_EVEN / plan.cost) if plan.cost else 0
+        least = max(int(BREAK_EVEN / plan.cost) if plan.cost else 0, 2)  # one is for this thread
         small = builder.icmp_unsigned("<", total, WORD(least))
         run = threads.declared(self._module, threads.RUN)
         builder.call(run, [self._worker, builder.bitcast(data, BYTES), count, small])

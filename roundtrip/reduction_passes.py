@@ -37,6 +37,7 @@ FUNCTIONS: dict[Any, str] = {
     np.sum: "sum", np.prod: "prod", np.mean: "mean", np.var: "var", np.std: "std",
     np.max: "max", np.min: "min", np.amax: "max", np.amin: "min", np.ptp: "ptp",
     np.any: "any", np.all: "all", np.argmax: "argmax", np.argmin: "argmin",
+    np.cumsum: "cumsum", np.cumprod: "cumprod", np.diff: "diff",
 }  # fmt: skip
 _UFUNCS: dict[Any, str] = {
     np.add: "sum", np.multiply: "prod", np.maximum: "max", np.minimum: "min",
@@ -49,9 +50,10 @@ _METHODS: dict[str, str] = {
     "std": "axis dtype out ddof keepdims", "max": "axis out keepdims",
     "min": "axis out keepdims", "any": "axis out keepdims", "all": "axis out keepdims",
     "argmax": "axis out keepdims", "argmin": "axis out keepdims",
+    "cumsum": "axis dtype out", "cumprod": "axis dtype out",
 }  # fmt: skip
 _REDUCE = "axis dtype out keepdims"
-_UNDERSTOOD = frozenset({"axis", "dtype", "out", "keepdims", "ddof"})
+_UNDERSTOOD = frozenset({"axis", "dtype", "out", "keepdims", "ddof", "n"})
 
 
 class Original:
@@ -231,6 +233,8 @@ def _recognised(func_ir: Any, expr: Any) -> Iterator[tuple[Original, list[Any]]]
     values = {name: _constant(func_ir, var) for name, var in given.items() if name != names[0]}
     if isinstance(function, np.ufunc):
         values.setdefault("axis", 0)
+    elif kind == reduction_calls.DIFFERENCE:
+        values.setdefault("axis", -1)
     call = _call(kind, values)
     if call is not None:
         yield Original(call, function, expr), args
@@ -277,12 +281,15 @@ def _call(kind: str, values: dict[str, Any]) -> ReductionCall | None:
     ddof, dtype = values.get("ddof", 0), values.get("dtype")
     if not values.keys() <= _UNDERSTOOD or values.get("out") is not None:
         return None
+    if values.get("n", 1) != 1 or type(values.get("n", 1)) is not int:  # of differences
+        return None
     if type(keepdims) is not bool or type(ddof) not in (int, float):
         return None
     axes = axis if isinstance(axis, tuple) or axis is None else (axis,)
     if axes is not None and not all(type(one) is int for one in axes):
         return None
-    if isinstance(axis, tuple) and (kind in reduction_calls.ARG or not axis):
+    one = kind in reduction_calls.ARG or kind in reduction_calls.ALONG
+    if isinstance(axis, tuple) and (one or not axis):
         return None
     try:
         name = None if dtype is None else np.dtype(dtype).str

@@ -97,3 +97,57 @@ def test_what_is_no_number_and_no_logarithm() -> None:
     with np.errstate(all="ignore"):
         log(a, expected)
     np.testing.assert_allclose(ours, expected, rtol=1e-15)
+
+
+def running_sums(a):
+    return np.cumsum(np.exp(a), axis=1)
+
+
+def by_hand(a):
+    out = np.empty_like(a)
+    for i in prange(a.shape[0]):
+        total = 0.0
+        for j in range(a.shape[1]):
+            total = 0.5 * total + np.exp(a[i, j])
+            out[i, j] = total
+    return out
+
+
+def largest_so_far(a):
+    out = np.empty_like(a)
+    for i in prange(a.shape[0]):
+        best, where = -1.0, 0
+        for j in range(a.shape[1]):
+            value = np.exp(a[i, j])
+            if value > best:
+                best, where = value, j
+            out[i, j] = best + where
+    return out
+
+
+@pytest.mark.parametrize(
+    "function", [running_sums, by_hand, largest_so_far], ids=lambda f: f.__name__
+)
+def test_functions_beside_a_chain_are_computed_first(function: Callable[..., Any]) -> None:
+    """What depends on the iteration before comes behind them, stores included."""
+    compiled = njit(parallel=True)(function)
+    rng = np.random.default_rng(2)
+    for shape in ((1, 0), (0, 3), (3, 1), (5, 255), (2, 256), (3, 257), (2, 1000)):
+        a = rng.normal(size=shape)
+        np.testing.assert_allclose(compiled(a), function(a), rtol=1e-13)
+    assert "exp" in str(vectors(compiled))
+
+
+def onto_itself(a):
+    for i in prange(a.shape[0]):
+        for j in range(1, a.shape[1]):
+            a[i, j] = a[i, j - 1] * 0.5 + np.exp(a[i, j])
+
+
+def test_a_chain_through_memory_stays_in_order() -> None:
+    compiled = njit(parallel=True)(onto_itself)
+    mine = np.random.default_rng(2).normal(size=(3, 700))
+    theirs = mine.copy()
+    compiled(mine)
+    onto_itself(theirs)
+    np.testing.assert_allclose(mine, theirs, rtol=1e-13)

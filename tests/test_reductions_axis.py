@@ -113,6 +113,83 @@ def test_like_numpy_in_parallel(call: tuple[str, Any]) -> None:
     check(*call, parallel=True)
 
 
+@st.composite
+def calls_along(draw: Any) -> tuple[str, Any]:
+    """A running sum or product, or differences, along an axis."""
+    rank = draw(st.integers(1, 4))
+    kind = draw(st.sampled_from(["cumsum", "cumprod", "diff"]))
+    dtype = np.dtype(draw(st.sampled_from(DTYPES)))
+    arguments = [f"axis={draw(st.integers(-rank, rank - 1))}"]
+    if kind == "diff":
+        if draw(st.booleans()):
+            arguments = draw(st.sampled_from([[], ["n=1"], ["1", *arguments]]))
+    elif draw(st.booleans()) and dtype.kind != "c":
+        arguments.append(f"dtype=np.{draw(st.sampled_from(['float64', 'int64', 'complex128']))}")
+    few = st.sampled_from([0, 1, 2, 3, 5])
+    shape = [draw(few) for _ in range(rank)]
+    if rank < 4:  # more than one block of neighbours
+        shape[-1] = draw(few | st.sampled_from([512, 1025]))
+    array = draw(arrays(shape, dtype))
+    if dtype.kind in "fc":
+        array[array < 0.5] *= -0.0
+    method = kind != "diff" and draw(st.booleans())
+    return (f"a.{kind}" if method else f"np.{kind}") + (
+        f"({', '.join(arguments)})" if method else f"({', '.join(['a', *arguments])})"
+    ), array
+
+
+def check_along(text: str, array: Any, parallel: bool) -> None:
+    """To the last bit: NumPy adds up in this order too."""
+    plain, ours = compiled(text, parallel)
+    expected, got = outcome(plain, array), ours(array)
+    assert got.dtype == expected.dtype and got.shape == expected.shape
+    if got.dtype.kind == "c" and "cumprod" in text:  # products of complex numbers: LLVM's way
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-300)
+    else:
+        np.testing.assert_array_equal(got, expected)
+        np.testing.assert_array_equal(np.signbit(got.real), np.signbit(expected.real))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(calls_along())
+def test_along_an_axis_like_numpy(call: tuple[str, Any]) -> None:
+    check_along(*call, parallel=False)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(calls_along())
+def test_along_an_axis_like_numpy_in_parallel(call: tuple[str, Any]) -> None:
+    check_along(*call, parallel=True)
+
+
+def test_along_an_axis_in_functions_that_are_not_imported() -> None:
+    def f(a: Any, b: Any) -> Any:  # a generator stays as Numba has it
+        yield np.cumsum(a, axis=0), np.cumprod(a, axis=1), np.diff(b, axis=0), np.diff(b)
+
+    a, b = np.arange(1.0, 13).reshape(3, 4) / 4, np.arange(12).reshape(4, 3) % 5 > 2
+    ours, theirs = next(numba_mlir.njit(f)(a, b)), next(f(a, b))
+    for got, expected in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(got, expected)
+        assert got.dtype == expected.dtype
+
+
+@pytest.mark.parametrize(
+    "text", ["np.cumsum(a, axis=2)", "a.cumprod(axis=-3)", "np.diff(a, axis=2)"]
+)
+def test_along_an_axis_that_is_not_there(text: str) -> None:
+    check(text, np.ones((2, 3)))
+    check(text, np.ones((2, 3)), parallel=True)
+
+
+@pytest.mark.parametrize(
+    "text", ["np.cumsum(a)", "a.cumprod()", "np.diff(a, 2)", "np.cumsum(a[0])"]
+)
+def test_elements_one_behind_the_other_stay_with_numba(text: str) -> None:
+    a = np.arange(12.0).reshape(3, 4)
+    check(text, a)
+    check(text, a, parallel=True)
+
+
 @pytest.mark.parametrize("parallel", [False, True])
 @pytest.mark.parametrize("kind", ["sum", "prod", "mean", "std", "max", "min", "any", "argmax"])
 def test_whole_arrays_have_the_types_of_numba(kind: str, parallel: bool) -> None:
