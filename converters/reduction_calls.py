@@ -108,8 +108,10 @@ def plan(call: ReductionCall, array: Any) -> Plan | None:
     dtype = array.dtype
     if kind(dtype) is None or isinstance(dtype, types.Literal):
         return None
-    if call.kind in ALONG and (call.axes is None or (call.place and array.ndim == 1)):
-        return None  # of the elements one behind the other, which no device does
+    if call.kind in ALONG and call.axes is None:  # of the elements one behind the other
+        return None
+    if call.kind in SCANS and call.place and array.ndim == 1:  # a chain is nothing for a device
+        return None
     whole = call.axes is None and not call.keepdims
     if call.kind in ARG and call.axes is None:
         if call.place != "thread" or array.ndim != 1 or call.keepdims:

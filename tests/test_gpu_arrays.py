@@ -616,6 +616,17 @@ def test_positions(lib: Library) -> None:
         _compiled(positions)(lib.asarray(np.empty(0)), lib.asarray(np.ones((2, 2))))
 
 
+def along(a: Any) -> Any:
+    products = np.cumprod(a * 0.5, axis=0)
+    return np.cumsum(a, axis=1), products + 1, np.diff(a), np.diff(a, axis=0), np.diff(a[0])
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (1, 4), (4, 1), (700, 3)])
+def test_running_sums_and_differences_along_an_axis(lib: Library, shape: tuple[int, int]) -> None:
+    numbers = np.random.default_rng(4).uniform(1, 3, shape)
+    _check(lib, along, numbers.astype(np.float32), rtol=1e-5)
+
+
 # -- errors when it runs -------------------------------------------------------------------
 def _large(a: Any, size: int) -> Any:
     return np.empty(size, np.float64), a + 1
