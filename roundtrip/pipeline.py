@@ -27,6 +27,7 @@ from numba_mlir.passes.base import MLIRPass
 from numba_mlir.roundtrip import block_cache, device, vectormath
 from numba_mlir.roundtrip.adapter import RoundTrip, pass_class, switch_off_numba_fusion
 from numba_mlir.roundtrip.arrays_adapter import array_pass_class
+from numba_mlir.roundtrip.call_inline import InlineCalls
 from numba_mlir.roundtrip.codegen import codegen_class
 from numba_mlir.roundtrip.device_inline import DeviceInline
 from numba_mlir.roundtrip.flags import Selection, TileSizes, select
@@ -153,6 +154,8 @@ def add_passes(pm: PassManager, state: Any, selection: Selection) -> None:
     for step in steps:
         pm.add_pass_after(step.pass_class(selection.strict), step.behind)
     before_parfors(pm, selection)
+    if selection.value("codegen") and place is None and _has(pm, InlineOverloads):
+        pm.add_pass_after(InlineCalls, InlineOverloads)
     if selection.value("codegen"):
         options = selection.strict, selection.precise
         everything = selection.value("codegen") is True

@@ -1,0 +1,191 @@
+"""Short compiled functions of numbers become part of the loops that call them.
+
+``def scaled(x): return x * np.exp(-x)``, called in a ``prange`` loop, is a call to MLIR, with the
+``exp`` that it was compiled with.  Its statements in the place of the call are statements of the
+loop, like those a user would have written there.
+
+A division stays where it is: one by zero raises ZeroDivisionError in a callee with Numba's usual
+error model, but not in the body of a ``prange`` loop.
+
+Behind type inference, so that only calls with numbers are taken, of which nothing is known that the
+callee does not say: its variables get the types that they have in it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from typing import Any
+
+from numba.core import ir, types
+from numba.core.analysis import compute_cfg_from_blocks
+from numba.core.compiler import Compiler
+from numba.core.compiler_machinery import FunctionPass, register_pass
+from numba.core.cpu import FastMathOptions
+from numba.core.dispatcher import Dispatcher
+from numba.core.inline_closurecall import InlineWorker, callee_ir_validator
+from numba.core.ir_utils import dead_code_elimination, simplify_CFG
+
+#: statements of a callee, and of all that becomes part of one function, at most
+SHORT, ALL = 100, 1000
+_STATEMENTS = (ir.Assign, ir.Branch, ir.Jump, ir.Return, ir.Del)
+_DIVISIONS = frozenset({
+    operator.truediv, operator.floordiv, operator.mod,
+    operator.itruediv, operator.ifloordiv, operator.imod,
+})  # fmt: skip
+#: options of a callee that say nothing of how it computes
+_HARMLESS = frozenset({"nopython", "nogil", "cache", "inline", "boundscheck"})
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class InlineCalls(FunctionPass):
+    """Inlines calls of short functions of numbers, compiled with the options of the caller.
+
+    Left are functions with loops, with ``raise``, with default or keyword arguments in the call,
+    and those that were compiled for given signatures (whose casts would be lost).
+    """
+
+    _name = "mlir_inline_calls"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def run_pass(self, state: Any) -> bool:
+        inliner = _Inliner(state)
+        work = [(block, frozenset[Any]()) for block in state.func_ir.blocks.values()]
+        while work:
+            work += inliner.first_call(*work.pop())
+        if not inliner.count:
+            return False
+        blocks = state.func_ir.blocks
+        for dead in compute_cfg_from_blocks(blocks).dead_nodes():
+            del blocks[dead]
+        dead_code_elimination(state.func_ir, typemap=state.typemap)
+        state.func_ir.blocks = simplify_CFG(state.func_ir.blocks)
+        return True
+
+
+class _Inliner:
+    def __init__(self, state: Any) -> None:
+        self._state = state
+        self.count = 0
+        """statements that were put in"""
+        self._worker = InlineWorker(
+            state.typingctx, state.targetctx, state.locals, state.pipeline, state.flags,
+            callee_ir_validator, state.typemap, state.calltypes,
+        )  # fmt: skip
+
+    def first_call(self, block: Any, within: frozenset[Any]) -> list[tuple[Any, frozenset[Any]]]:
+        """Inline the first call of a block that can be; the blocks to look at then.
+
+        ``within`` are the functions that the block came from: they are not inlined once more.
+        """
+        for position, stmt in enumerate(block.body):
+            if not isinstance(stmt, ir.Assign) or not isinstance(stmt.value, ir.Expr):
+                continue
+            callee = self._callee(stmt.value)
+            if callee is None or callee in within:
+                continue
+            made = self._inlined(block, position, stmt.value, callee)
+            if made:
+                (_, rest), *inner = made
+                return [(rest, within), *((one, within | {callee}) for _, one in inner)]
+        return []
+
+    def _inlined(self, block: Any, position: int, expr: Any, callee: Any) -> list[Any]:
+        """The labelled blocks that were made, the rest of ``block`` first; () without any."""
+        state = self._state
+        ssa = state.flags.enable_ssa
+        body = self._worker.run_untyped_passes(callee)
+        state.flags.enable_ssa = ssa  # which that sets, of the caller
+        length = _length(body)
+        if length is None or self.count + length > ALL or self._raises(body):
+            return []
+        self.count += length
+        # as they are passed: a literal argument is a number to the callee
+        arg_types = tuple(types.unliteral(one) for one in state.calltypes[expr].args)
+        del state.calltypes[expr]
+        *_, made = self._worker.inline_ir(
+            state.func_ir, block, position, body, callee.__code__.co_freevars, arg_types
+        )
+        return made
+
+    def _raises(self, body: Any) -> bool:
+        """Whether something raises in the callee that does not in a parallel loop."""
+        flags = self._state.flags
+        if flags.error_model == "numpy" or not flags.auto_parallel.enabled:
+            return False
+        values = (stmt.value for block in body.blocks.values() for stmt in block.body
+                  if isinstance(stmt, ir.Assign))  # fmt: skip
+        return any(_divides(value) for value in values)
+
+    def _callee(self, expr: Any) -> Any:
+        """The Python function that a call can be replaced by; None for anything else."""
+        if expr.op != "call" or expr.kws or expr.vararg is not None:
+            return None
+        kind = self._state.typemap.get(expr.func.name)
+        sig = self._state.calltypes.get(expr)
+        if not isinstance(kind, types.Dispatcher) or sig is None:
+            return None
+        if not all(_is_number(one) for one in (*sig.args, sig.return_type)):
+            return None
+        callee = kind.dispatcher
+        if not isinstance(callee, Dispatcher) or not callee._can_compile:
+            return None
+        function = callee.py_func
+        if function is self._state.func_id.func or inspect.isgeneratorfunction(function):
+            return None
+        positional = [p.kind is p.POSITIONAL_OR_KEYWORD for p in _parameters(function)]
+        fits = len(positional) == len(expr.args) and all(positional)
+        return function if fits and self._is_like_caller(callee) else None
+
+    def _is_like_caller(self, callee: Any) -> bool:
+        """Whether a callee was compiled such that its statements mean the same in the caller."""
+        flags, options = self._state.flags, dict(callee.targetoptions)
+        if not _is_standard(callee._compiler.pipeline_class):
+            return False
+        # those that the callee does not set are the caller's, as where Numba compiles it for a call
+        fastmath = FastMathOptions(flags.fastmath)
+        if FastMathOptions(options.pop("fastmath", fastmath)) != fastmath:
+            return False
+        if options.pop("error_model", flags.error_model) != flags.error_model:
+            return False
+        return not flags.debuginfo and all(
+            name in _HARMLESS or not value for name, value in options.items()
+        )
+
+
+def _is_standard(compiler: Any) -> bool:
+    """Whether a compiler class is Numba's, or Numba's with passes of ours that may use vectors."""
+    from numba_mlir.roundtrip.pipeline import MLIRCompiler
+
+    ours = compiler.__bases__ == (MLIRCompiler, Compiler)
+    return compiler is Compiler or (ours and not compiler.selection.precise)
+
+
+def _parameters(function: Any) -> list[inspect.Parameter]:
+    return list(inspect.signature(function).parameters.values())
+
+
+def _divides(value: Any) -> bool:
+    """Whether a statement's value may be a quotient or a remainder."""
+    if isinstance(value, ir.Expr) and value.op in ("binop", "inplace_binop"):
+        return value.fn in _DIVISIONS
+    return isinstance(value, (ir.Global, ir.FreeVar)) and value.value is divmod
+
+
+def _is_number(kind: Any) -> bool:
+    return isinstance(types.unliteral(kind), (types.Number, types.Boolean))
+
+
+def _length(func_ir: Any) -> int | None:
+    """The number of statements; None where some are not to be inlined."""
+    statements = [stmt for block in func_ir.blocks.values() for stmt in block.body]
+    if len(statements) > SHORT or not all(isinstance(one, _STATEMENTS) for one in statements):
+        return None
+    if compute_cfg_from_blocks(func_ir.blocks).loops():
+        return None
+    values = [one.value for one in statements if isinstance(one, ir.Assign)]
+    if any(isinstance(one, ir.Expr) and one.op == "make_function" for one in values):
+        return None
+    return len(statements)
