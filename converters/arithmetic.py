@@ -87,7 +87,7 @@ def _on_result(kernel: Operator, may_raise: bool = False) -> Rule:
         operands = op.as_result()
         if operands is None:
             return None
-        raises = may_raise and not _is_safe_divisor(operands[1])
+        raises = may_raise and not is_safe_divisor(operands[1])
         if raises and op.error_model == "python":
             return None
         if raises and op.error_model == "checked" and kind(op.result) == "int":
@@ -97,7 +97,7 @@ def _on_result(kernel: Operator, may_raise: bool = False) -> Rule:
     return rule
 
 
-def _is_safe_divisor(value: Any) -> bool:
+def is_safe_divisor(value: Any) -> bool:
     """Whether a number is a constant other than 0 and -1: division by it never fails."""
     op = None if isinstance(value.owner, mlir.ir.Block) else value.owner.operation
     if op is None or op.name != "arith.constant":

@@ -8,7 +8,16 @@ from typing import Any
 from numba.core import ir, types
 
 from numba_mlir import mlir
-from numba_mlir.converters import arrays, broadcasting, build, casts, intrinsics, kept, scalars
+from numba_mlir.converters import (
+    arrays,
+    broadcasting,
+    build,
+    casts,
+    divisions,
+    intrinsics,
+    kept,
+    scalars,
+)
 from numba_mlir.converters.broadcasting import Rule
 from numba_mlir.converters.frame import Frame
 from numba_mlir.converters.lowering import OpSpec
@@ -29,6 +38,8 @@ def call(frame: Frame, function: Any, args: Sequence[Slot], expr: Any) -> Slot |
         return _broadcast(frame, rule, args[0], expr)
     if function is broadcasting.unaliased_source:
         return _unaliased(frame, *args)
+    if function in (divisions.divide, divisions.quotient):
+        return divisions.emit(frame, function, args, expr)
     place = next((name for name, known in PLACES.items() if function is known), None)
     if place is not None and all(arrays.is_native(arg) for arg in args):
         return _place(place, [arg.value for arg in args])

@@ -24,6 +24,8 @@ LEAVE_WITH = "pyir.leave_with"
 _LEAVES = (LEAVE_IF, LEAVE_WITH)
 #: attributes of a ``pyir.leave_if``
 RAISER, STATUS = "raiser", "status"
+#: another one: what comes behind it in its loops may run first (`late_failures`)
+LATE = "late"
 #: statuses that are no errors: a value, and None as a value
 _NO_ERROR = (0, -2)
 

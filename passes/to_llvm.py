@@ -23,6 +23,7 @@ from numba_mlir.passes.building import LOOP_ANNOTATION
 from numba_mlir.passes.distribute import distribute
 from numba_mlir.passes.failures import LEAVE_IF, LEAVE_WITH
 from numba_mlir.passes.lanes import Vectors
+from numba_mlir.passes.late_failures import raise_late
 from numba_mlir.passes.reductions import Reductions
 from numba_mlir.passes.signs import drop_wraps
 from numba_mlir.passes.values import defined_inside, has_inner_loop, nested, operations
@@ -90,6 +91,7 @@ def lower(module: Any, fastmath: str = "", vectors: Vectors = NO_VECTORS) -> tup
         if vectors.library:
             distribute(body)
         mlir.run_pipeline(module.operation, _LOOPS)
+        raise_late(function(module, "body"))
         dense = any(_is_dense(op) for op in nested(function(module, "body")))
         if vectors.stream_from:
             streams.write_around_caches(function(module, "body"), vectors.stream_from)

@@ -13,7 +13,7 @@ from typing import Any
 from numba.core import ir
 
 from numba_mlir import mlir
-from numba_mlir.converters import arithmetic, bare, build
+from numba_mlir.converters import arithmetic, bare, build, divisions
 from numba_mlir.converters.frame import Frame
 from numba_mlir.converters.slots import Env, Slot
 from numba_mlir.passes import failures
@@ -34,6 +34,7 @@ _ALLOCATION_ERRORS: dict[str, tuple[type[Exception], str]] = {
 }
 _ERRORS: dict[str, tuple[type[Exception], str]] = {
     arithmetic.ZERO_DIVISION: (ZeroDivisionError, "integer division or modulo by zero"),
+    divisions.FLOAT_ZERO_DIVISION: (ZeroDivisionError, divisions.MESSAGE),
     OUT_OF_BOUNDS: (IndexError, "index is out of bounds"),
 }
 

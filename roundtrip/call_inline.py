@@ -4,8 +4,9 @@
 ``exp`` that it was compiled with.  Its statements in the place of the call are statements of the
 loop, like those a user would have written there.
 
-A division stays where it is: one by zero raises ZeroDivisionError in a callee with Numba's usual
-error model, but not in the body of a ``prange`` loop.
+A division by zero raises ZeroDivisionError in a callee with Numba's usual error model, but
+not in the body of a ``prange`` loop.  So where it may make a difference, quotients become calls
+of functions that do what the callee does.
 
 Behind type inference, so that only calls with numbers are taken, of which nothing is known that the
 callee does not say: its variables get the types that they have in it.
@@ -24,17 +25,17 @@ from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.cpu import FastMathOptions
 from numba.core.dispatcher import Dispatcher
 from numba.core.inline_closurecall import InlineWorker, callee_ir_validator
-from numba.core.ir_utils import dead_code_elimination, simplify_CFG
+from numba.core.ir_utils import dead_code_elimination, mk_unique_var, simplify_CFG
+
+from numba_mlir.converters.divisions import divide, quotient
 
 #: statements of a callee, and of all that becomes part of one function, at most
 SHORT, ALL = 100, 1000
 _STATEMENTS = (ir.Assign, ir.Branch, ir.Jump, ir.Return, ir.Del)
-_DIVISIONS = frozenset({
-    operator.truediv, operator.floordiv, operator.mod,
-    operator.itruediv, operator.ifloordiv, operator.imod,
-})  # fmt: skip
+_QUOTIENTS = (operator.truediv, operator.itruediv)
+_REMAINDERS = (operator.floordiv, operator.mod, operator.ifloordiv, operator.imod)
 #: options of a callee that say nothing of how it computes
-_HARMLESS = frozenset({"nopython", "nogil", "cache", "inline", "boundscheck"})
+_HARMLESS = frozenset({"nopython", "nogil", "cache", "inline", "boundscheck", "error_model"})
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -96,31 +97,33 @@ class _Inliner:
         """The labelled blocks that were made, the rest of ``block`` first; () without any."""
         state = self._state
         ssa = state.flags.enable_ssa
-        body = self._worker.run_untyped_passes(callee)
+        body = self._worker.run_untyped_passes(callee.py_func)
         state.flags.enable_ssa = ssa  # which that sets, of the caller
         length = _length(body)
-        if length is None or self.count + length > ALL or self._raises(body):
+        if length is None or self.count + length > ALL:
+            return []
+        model = self._error_model(callee)
+        if not self._is_error_model(model) and not _replace_quotients(body, model):
             return []
         self.count += length
         # as they are passed: a literal argument is a number to the callee
         arg_types = tuple(types.unliteral(one) for one in state.calltypes[expr].args)
         del state.calltypes[expr]
         *_, made = self._worker.inline_ir(
-            state.func_ir, block, position, body, callee.__code__.co_freevars, arg_types
+            state.func_ir, block, position, body, callee.py_func.__code__.co_freevars, arg_types
         )
         return made
 
-    def _raises(self, body: Any) -> bool:
-        """Whether something raises in the callee that does not in a parallel loop."""
+    def _error_model(self, callee: Any) -> str:
+        return callee.targetoptions.get("error_model", self._state.flags.error_model)
+
+    def _is_error_model(self, model: str) -> bool:
+        """Whether a division does this everywhere in the caller."""
         flags = self._state.flags
-        if flags.error_model == "numpy" or not flags.auto_parallel.enabled:
-            return False
-        values = (stmt.value for block in body.blocks.values() for stmt in block.body
-                  if isinstance(stmt, ir.Assign))  # fmt: skip
-        return any(_divides(value) for value in values)
+        return model == flags.error_model and (model == "numpy" or not flags.auto_parallel.enabled)
 
     def _callee(self, expr: Any) -> Any:
-        """The Python function that a call can be replaced by; None for anything else."""
+        """The compiled function that a call can be replaced by; None for anything else."""
         if expr.op != "call" or expr.kws or expr.vararg is not None:
             return None
         kind = self._state.typemap.get(expr.func.name)
@@ -137,7 +140,7 @@ class _Inliner:
             return None
         positional = [p.kind is p.POSITIONAL_OR_KEYWORD for p in _parameters(function)]
         fits = len(positional) == len(expr.args) and all(positional)
-        return function if fits and self._is_like_caller(callee) else None
+        return callee if fits and self._is_like_caller(callee) else None
 
     def _is_like_caller(self, callee: Any) -> bool:
         """Whether a callee was compiled such that its statements mean the same in the caller."""
@@ -147,8 +150,6 @@ class _Inliner:
         # those that the callee does not set are the caller's, as where Numba compiles it for a call
         fastmath = FastMathOptions(flags.fastmath)
         if FastMathOptions(options.pop("fastmath", fastmath)) != fastmath:
-            return False
-        if options.pop("error_model", flags.error_model) != flags.error_model:
             return False
         return not flags.debuginfo and all(
             name in _HARMLESS or not value for name, value in options.items()
@@ -167,11 +168,35 @@ def _parameters(function: Any) -> list[inspect.Parameter]:
     return list(inspect.signature(function).parameters.values())
 
 
-def _divides(value: Any) -> bool:
-    """Whether a statement's value may be a quotient or a remainder."""
-    if isinstance(value, ir.Expr) and value.op in ("binop", "inplace_binop"):
-        return value.fn in _DIVISIONS
-    return isinstance(value, (ir.Global, ir.FreeVar)) and value.value is divmod
+def _replace_quotients(func_ir: Any, model: str) -> bool:
+    """Have quotients follow an error model wherever they stand; False where there are other
+    divisions, or numbers that may be complex."""
+    function = quotient if model == "numpy" else divide
+    values = [stmt.value for block in func_ir.blocks.values() for stmt in block.body
+              if isinstance(stmt, ir.Assign)]  # fmt: skip
+    if not all(map(_is_understood, values)):
+        return False
+    for block in func_ir.blocks.values():
+        for stmt in list(block.find_insts(ir.Assign)):
+            if _operator(stmt.value) in _QUOTIENTS:
+                name = mk_unique_var("$divide")
+                callee = block.scope.define(name, stmt.loc)
+                held = ir.Assign(ir.Global(name, function, stmt.loc), callee, stmt.loc)
+                block.body.insert(block.body.index(stmt), held)
+                operands = [stmt.value.lhs, stmt.value.rhs]
+                stmt.value = ir.Expr.call(callee, operands, (), stmt.loc)
+    return True
+
+
+def _is_understood(value: Any) -> bool:
+    if isinstance(value, (ir.Global, ir.FreeVar, ir.Const)):
+        return value.value is not divmod and not isinstance(value.value, complex)
+    return _operator(value) not in _REMAINDERS
+
+
+def _operator(value: Any) -> Any:
+    is_binary = isinstance(value, ir.Expr) and value.op in ("binop", "inplace_binop")
+    return value.fn if is_binary else None
 
 
 def _is_number(kind: Any) -> bool:

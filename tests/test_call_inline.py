@@ -201,6 +201,47 @@ def test_functions_of_a_callee_are_computed_as_vectors(parallel: bool) -> None:
     assert re.search(r"_ZGV[bcde]N\d+v_exp|__svml_exp", text)
 
 
+def test_an_exception_behind_inner_loops_and_several_divisions() -> None:
+    inverse = numba.njit(lambda x, y: 1 / x + np.exp(y) / y)
+
+    def function(a: Any, out: Any) -> Any:
+        total = 0.0
+        for i in prange(a.shape[0]):
+            for j in range(a.shape[1]):
+                out[i, j] = inverse(a[i, j], a[i, j] - 1)
+                if out[i, j] > 3:
+                    total += inverse(a[i, j], 2.0)
+        return total
+
+    ours, plain = numba_mlir.njit(parallel=True)(function), numba.njit(function)
+    a = np.random.default_rng(1).uniform(1.5, 3, (50, 70))
+    mine, theirs = np.empty_like(a), np.empty_like(a)
+    np.testing.assert_allclose(ours(a, mine), plain(a, theirs), rtol=1e-13)
+    np.testing.assert_allclose(mine, theirs, rtol=1e-13)
+    for bad in (0.0, 1.0):
+        a[17, 33] = bad
+        with pytest.raises(ZeroDivisionError, match="division by zero"):
+            ours(a, mine)
+    a[17, 33] = np.nan  # is no zero
+    ours(a, mine)
+
+
+def test_a_quotient_that_becomes_an_index_stops_the_loop_at_once() -> None:
+    inverse = numba.njit(lambda x: 1 / x)
+
+    def function(a: Any, out: Any) -> None:
+        for i in prange(a.size):
+            out[int(inverse(a[i]))] = 1
+
+    a, out = np.full(100, 0.25), np.zeros(5)
+    ours = numba_mlir.njit(parallel=True)(function)
+    ours(a, out)
+    np.testing.assert_array_equal(out, [0, 0, 0, 0, 1])
+    a[50] = 0
+    with pytest.raises(ZeroDivisionError):
+        ours(a, out)
+
+
 def test_a_precise_callee_stays_precise() -> None:
     precise = numba_mlir.njit(mlir_precise=True)(lambda x: np.exp(x))
     ours = numba_mlir.njit(parallel=True)(_call_in_loop(precise))
