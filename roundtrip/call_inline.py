@@ -35,7 +35,7 @@ _STATEMENTS = (ir.Assign, ir.Branch, ir.Jump, ir.Return, ir.Del)
 _QUOTIENTS = (operator.truediv, operator.itruediv)
 _REMAINDERS = (operator.floordiv, operator.mod, operator.ifloordiv, operator.imod)
 #: options of a callee that say nothing of how it computes
-_HARMLESS = frozenset({"nopython", "nogil", "cache", "inline", "boundscheck", "error_model"})
+_HARMLESS = frozenset({"nopython", "nogil", "cache", "inline", "error_model"})
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -43,7 +43,8 @@ class InlineCalls(FunctionPass):
     """Inlines calls of short functions of numbers, compiled with the options of the caller.
 
     Left are functions with loops, with ``raise``, with default or keyword arguments in the call,
-    and those that were compiled for given signatures (whose casts would be lost).
+    and those that were compiled for given signatures or with types of local variables (whose
+    casts would be lost).
     """
 
     _name = "mlir_inline_calls"
@@ -145,7 +146,7 @@ class _Inliner:
     def _is_like_caller(self, callee: Any) -> bool:
         """Whether a callee was compiled such that its statements mean the same in the caller."""
         flags, options = self._state.flags, dict(callee.targetoptions)
-        if not _is_standard(callee._compiler.pipeline_class):
+        if callee.locals or not _is_standard(callee._compiler.pipeline_class):
             return False
         # those that the callee does not set are the caller's, as where Numba compiles it for a call
         fastmath = FastMathOptions(flags.fastmath)

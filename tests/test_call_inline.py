@@ -15,6 +15,8 @@ import numba_mlir
 from numba_mlir.roundtrip import vectormath
 
 SCALE = 1.75
+TABLE = np.array([0.5, 2.5, 4.5, 6.5, 8.5])
+PAIR = (1.5, 2.0)
 
 
 @numba.njit
@@ -74,6 +76,17 @@ def casts(x):
     return x * np.float32(1.1)
 
 
+@numba.njit(locals={"y": numba.float32})
+def with_locals(x):
+    y = x * 1.1
+    return y + 1.0
+
+
+@numba.njit
+def looks_up(x):
+    return TABLE[int(x * x)] + PAIR[int(x > 0)]
+
+
 @numba.njit(fastmath=True)
 def fast(x):
     return x * 3.0 + 1.0
@@ -103,6 +116,8 @@ CALLEES = {
     "loop": lambda x: with_loop(x),
     "defaults": lambda x: with_default(x) + with_default(x, 2.0) + with_default(y=x, x=1.5),
     "signature": lambda x: casts(x),
+    "locals": lambda x: with_locals(x),
+    "globals": lambda x: looks_up(x),
     "fastmath": lambda x: fast(x),
     "complex": lambda x: abs(parts(x, x > 1)),
     "closure": lambda x: SHIFTED(x),
