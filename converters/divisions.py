@@ -15,7 +15,6 @@ from numba_mlir import mlir
 from numba_mlir.converters import arithmetic, build, casts, comparisons, scalars
 from numba_mlir.converters.frame import Frame
 from numba_mlir.converters.slots import Slot
-from numba_mlir.passes.failures import LATE, LEAVE_IF, RAISER
 
 #: name of what raises ZeroDivisionError for floating-point numbers
 FLOAT_ZERO_DIVISION = "float_zero_division"
@@ -76,5 +75,6 @@ def emit(frame: Frame, function: Any, args: Sequence[Slot], expr: Any) -> Slot |
     if checks and not arithmetic.is_safe_divisor(right):
         is_zero = comparisons.compare(operator.eq, kind, right, scalars.constant(kind, 0.0))
         raiser = mlir.ir.FlatSymbolRefAttr.get(FLOAT_ZERO_DIVISION)
-        build.op(LEAVE_IF, [is_zero], (), {RAISER: raiser, LATE: mlir.ir.UnitAttr.get()})
+        attributes = {"raiser": raiser, "late": mlir.ir.UnitAttr.get()}
+        build.op("pyir.leave_if", [is_zero], (), attributes)
     return Slot(kind, mlir.arith.divf(left, right))

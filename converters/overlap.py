@@ -11,8 +11,6 @@ from numba.core.extending import intrinsic
 from numba.core.typing import signature
 from numba.np.arrayobj import make_array
 
-from numba_mlir.passes.values import ADDRESS
-
 
 @intrinsic
 def disjoint(typingctx: Any, first: Any, second: Any) -> Any:
@@ -60,7 +58,7 @@ def address(typingctx: Any, array: Any) -> Any:
 #: operations on arrays that give an i1, and the intrinsics that they are exported as
 TESTS = {"numba.disjoint": disjoint, "numba.column_major": column_major}
 #: with those that give an index
-PLACES = {**TESTS, ADDRESS: address}
+PLACES = {**TESTS, "memref.extract_aligned_pointer_as_index": address}
 
 
 def _magnitude(builder: Any, value: Any) -> Any:

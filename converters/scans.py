@@ -19,11 +19,10 @@ from numba_mlir.converters.reduction_calls import DIFFERENCE, SCANS, Plan
 from numba_mlir.converters.reductions import combiner
 from numba_mlir.converters.scalars import kind
 from numba_mlir.converters.slots import Slot
-from numba_mlir.passes.machine import this_machine
 
-#: neighbours that go through the rows together: as many as there are for each core, but no
-#: fewer than a page of memory has, and no more than stay in L1 from one row to the next
-LEAST, MOST = 512, 2048
+#: neighbours that go through the rows together: long stretches of memory that stay in L1 from
+#: one row to the next
+BLOCK = 1024
 _COMBINE = {"sum": "add", "prod": "mul"}
 
 
@@ -106,9 +105,7 @@ class _Emission:
         arith, frame = mlir.arith, self._frame
         *outer, length = [self._target.sizes[one] for one in self._plan.kept]
         count = self._target.sizes[self._axis]
-        share = arith.ceildivsi(length, frame.index_constant(this_machine().cores))
-        block = arith.maxsi(share, frame.index_constant(LEAST))
-        block = arith.minsi(block, frame.index_constant(MOST))
+        block = frame.index_constant(BLOCK)
 
         def body(ivs: Sequence[Any]) -> bool:
             *others, number = ivs
