@@ -14,6 +14,7 @@ callee does not say: its variables get the types that they have in it.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import operator
 from typing import Any
@@ -54,9 +55,9 @@ class InlineCalls(FunctionPass):
 
     def run_pass(self, state: Any) -> bool:
         inliner = _Inliner(state)
-        work = [(block, frozenset[Any]()) for block in state.func_ir.blocks.values()]
+        work = [_Piece(block, state.flags.error_model) for block in state.func_ir.blocks.values()]
         while work:
-            work += inliner.first_call(*work.pop())
+            work += inliner.first_call(work.pop())
         if not inliner.count:
             return False
         blocks = state.func_ir.blocks
@@ -67,45 +68,70 @@ class InlineCalls(FunctionPass):
         return True
 
 
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """A block, the error model of the function that it came from, and the functions around it."""
+
+    block: Any
+    model: str
+    within: frozenset[Any] = frozenset()
+
+
 class _Inliner:
     def __init__(self, state: Any) -> None:
         self._state = state
         self.count = 0
         """statements that were put in"""
+        self._bodies: dict[tuple[Any, str], tuple[Any, int] | None] = {}
         self._worker = InlineWorker(
             state.typingctx, state.targetctx, state.locals, state.pipeline, state.flags,
             callee_ir_validator, state.typemap, state.calltypes,
         )  # fmt: skip
 
-    def first_call(self, block: Any, within: frozenset[Any]) -> list[tuple[Any, frozenset[Any]]]:
+    def first_call(self, piece: _Piece) -> list[_Piece]:
         """Inline the first call of a block that can be; the blocks to look at then.
 
-        ``within`` are the functions that the block came from: they are not inlined once more.
+        A function is not inlined into itself.
         """
+        block = piece.block
         for position, stmt in enumerate(block.body):
             if not isinstance(stmt, ir.Assign) or not isinstance(stmt.value, ir.Expr):
                 continue
             callee = self._callee(stmt.value)
-            if callee is None or callee in within:
+            if callee is None or callee in piece.within:
                 continue
-            made = self._inlined(block, position, stmt.value, callee)
+            # one that the callee does not set is that of the function which calls it
+            model = callee.targetoptions.get("error_model", piece.model)
+            made = self._inlined(block, position, stmt.value, callee, model)
             if made:
                 (_, rest), *inner = made
-                return [(rest, within), *((one, within | {callee}) for _, one in inner)]
+                within = piece.within | {callee}
+                return [dataclasses.replace(piece, block=rest),
+                        *(_Piece(one, model, within) for _, one in inner)]  # fmt: skip
         return []
 
-    def _inlined(self, block: Any, position: int, expr: Any, callee: Any) -> list[Any]:
-        """The labelled blocks that were made, the rest of ``block`` first; () without any."""
-        state = self._state
-        ssa = state.flags.enable_ssa
-        body = self._worker.run_untyped_passes(callee.py_func)
-        state.flags.enable_ssa = ssa  # which that sets, of the caller
-        length = _length(body)
-        if length is None or self.count + length > ALL:
+    def _body(self, callee: Any, model: str) -> tuple[Any, int] | None:
+        """The statements of a callee with an error model and their number; None where it has
+        some that are not to be inlined."""
+        key = callee, model
+        if key not in self._bodies:
+            flags = self._state.flags
+            ssa = flags.enable_ssa
+            body = self._worker.run_untyped_passes(callee.py_func)
+            flags.enable_ssa = ssa  # which that sets, of the caller
+            length = _length(body)
+            fits = length is not None and (
+                self._is_error_model(model) or _replace_quotients(body, model)
+            )
+            self._bodies[key] = (body, length) if length is not None and fits else None
+        return self._bodies[key]
+
+    def _inlined(self, block: Any, position: int, expr: Any, callee: Any, model: str) -> list[Any]:
+        """The labelled blocks that were made, the rest of ``block`` first; [] without any."""
+        found = self._body(callee, model)
+        if found is None or self.count + found[1] > ALL:
             return []
-        model = self._error_model(callee)
-        if not self._is_error_model(model) and not _replace_quotients(body, model):
-            return []
+        state, (body, length) = self._state, found
         self.count += length
         # as they are passed: a literal argument is a number to the callee
         arg_types = tuple(types.unliteral(one) for one in state.calltypes[expr].args)
@@ -114,9 +140,6 @@ class _Inliner:
             state.func_ir, block, position, body, callee.py_func.__code__.co_freevars, arg_types
         )
         return made
-
-    def _error_model(self, callee: Any) -> str:
-        return callee.targetoptions.get("error_model", self._state.flags.error_model)
 
     def _is_error_model(self, model: str) -> bool:
         """Whether a division does this everywhere in the caller."""

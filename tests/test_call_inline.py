@@ -204,6 +204,15 @@ def test_the_error_model_is_that_of_the_callee() -> None:
             ours(a, out)
 
 
+def test_a_callee_of_a_callee_has_its_error_model() -> None:
+    inner = numba.njit(lambda x: 1.0 / x)
+    outer = numba.njit(error_model="numpy")(lambda x: inner(x) + 1)
+    a, out = np.array([1.0, 0.0, -0.0]), np.empty(3)
+    for parallel in (False, True):
+        numba_mlir.njit(parallel=parallel)(_call_in_loop(outer))(a, out)
+        np.testing.assert_array_equal(out, [2.0, np.inf, -np.inf])
+
+
 @pytest.mark.skipif(not vectormath.variants("exp"), reason="no vector functions on this machine")
 @pytest.mark.parametrize("parallel", [False, True])
 def test_functions_of_a_callee_are_computed_as_vectors(parallel: bool) -> None:
