@@ -91,7 +91,7 @@ def _on_result(kernel: Operator, may_raise: bool = False) -> Rule:
         if raises and op.error_model == "python":
             return None
         if raises and op.error_model == "checked" and kind(op.result) == "int":
-            _leave_at_zero(op.result, operands[1])
+            leave_at_zero(op.result, operands[1], ZERO_DIVISION)
         return kernel(op.result, *operands)
 
     return rule
@@ -107,14 +107,15 @@ def is_safe_divisor(value: Any) -> bool:
     return known and attribute.value not in (0, -1)
 
 
-def _leave_at_zero(ty: Type, divisor: Any) -> None:
+def leave_at_zero(ty: Type, divisor: Any, raiser: str, **attributes: Any) -> None:
+    """Have the function left for an exception where ``divisor`` is zero."""
     is_zero = compare(operator.eq, ty, divisor, constant(ty, 0))
-    attributes = {"raiser": mlir.ir.FlatSymbolRefAttr.get(ZERO_DIVISION)}
+    attributes["raiser"] = mlir.ir.FlatSymbolRefAttr.get(raiser)
     build.op("pyir.leave_if", [is_zero], (), attributes)
 
 
-#: name of what raises ZeroDivisionError
-ZERO_DIVISION = "zero_division"
+#: names of what raises ZeroDivisionError, for integers and for floating-point numbers
+ZERO_DIVISION, FLOAT_ZERO_DIVISION = "zero_division", "float_zero_division"
 
 
 def _on_operand(kernel: Operator) -> Rule:

@@ -12,12 +12,10 @@ from numba.core.extending import intrinsic
 from numba.core.typing import signature
 
 from numba_mlir import mlir
-from numba_mlir.converters import arithmetic, build, casts, comparisons, scalars
+from numba_mlir.converters import arithmetic, casts
 from numba_mlir.converters.frame import Frame
 from numba_mlir.converters.slots import Slot
 
-#: name of what raises ZeroDivisionError for floating-point numbers
-FLOAT_ZERO_DIVISION = "float_zero_division"
 MESSAGE = "division by zero"
 
 
@@ -73,8 +71,6 @@ def emit(frame: Frame, function: Any, args: Sequence[Slot], expr: Any) -> Slot |
     if left is None or right is None:
         return None
     if checks and not arithmetic.is_safe_divisor(right):
-        is_zero = comparisons.compare(operator.eq, kind, right, scalars.constant(kind, 0.0))
-        raiser = mlir.ir.FlatSymbolRefAttr.get(FLOAT_ZERO_DIVISION)
-        attributes = {"raiser": raiser, "late": mlir.ir.UnitAttr.get()}
-        build.op("pyir.leave_if", [is_zero], (), attributes)
+        late = mlir.ir.UnitAttr.get()
+        arithmetic.leave_at_zero(kind, right, arithmetic.FLOAT_ZERO_DIVISION, late=late)
     return Slot(kind, mlir.arith.divf(left, right))

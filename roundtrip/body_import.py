@@ -34,7 +34,7 @@ _ALLOCATION_ERRORS: dict[str, tuple[type[Exception], str]] = {
 }
 _ERRORS: dict[str, tuple[type[Exception], str]] = {
     arithmetic.ZERO_DIVISION: (ZeroDivisionError, "integer division or modulo by zero"),
-    divisions.FLOAT_ZERO_DIVISION: (ZeroDivisionError, divisions.MESSAGE),
+    arithmetic.FLOAT_ZERO_DIVISION: (ZeroDivisionError, divisions.MESSAGE),
     OUT_OF_BOUNDS: (IndexError, "index is out of bounds"),
 }
 
