@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any
 
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # read when Numba is imported
 
@@ -20,7 +19,7 @@ import numba
 import numpy as np
 
 import numba_mlir
-from harness import Timed, Workload, again, best_times
+from harness import Timed, Workload, again, best_times, by_modes, calls
 from workloads.broadcasts import BROADCASTS
 
 MODES: dict[str, dict[str, bool]] = {"all passes": {}, "mlir_broadcast": {"mlir_broadcast": True}}
@@ -44,15 +43,11 @@ def compile_times(workload: Workload, repeats: int) -> dict[str, float]:
 def run_times(workload: Workload, size: int, repeats: int) -> dict[str, float]:
     """Seconds of a call for each of `MODES`, and "by hand"."""
     args = workload.arguments(size, np.random.default_rng(1))
-    functions: dict[str, Any] = {
-        name: numba_mlir.njit(parallel=True, **flags)(workload.array_style)
-        for name, flags in MODES.items()
-    }
+    functions = by_modes(workload.array_style, MODES)
     functions["by hand"] = numba.njit(parallel=True)(workload.by_hand)
     for function in functions.values():
         np.testing.assert_allclose(function(*args), workload.array_style(*args))
-    runs = {name: (lambda f=function: f(*args)) for name, function in functions.items()}
-    return best_times(runs, repeats)
+    return best_times(calls(functions, args), repeats)
 
 
 def line(workload: Workload, run: dict[str, float], compilation: dict[str, float]) -> str:

@@ -23,7 +23,7 @@ import numba
 import numpy as np
 
 import numba_mlir
-from harness import Workload, again, assert_same, best_times
+from harness import Workload, again, assert_same, best_times, best_within, by_modes, calls
 from workloads import WORKLOADS
 
 #: Numba's own lowering of the loops, and the whole pipeline
@@ -69,18 +69,13 @@ def reference(workload: Workload) -> tuple[str, Any]:
 def run_times(workload: Workload, size: int, seconds: float) -> dict[str, float]:
     """Seconds of a call for each of `MODES`, "numba" (see `reference`) and "by hand"."""
     args = workload.arguments(size, np.random.default_rng(1))
-    functions: dict[str, Any] = {
-        name: numba_mlir.njit(parallel=True, **flags)(workload.array_style)
-        for name, flags in MODES.items()
-    }
+    functions = by_modes(workload.array_style, MODES)
     functions["numba"] = reference(workload)[1]
     functions["by hand"] = numba.njit(parallel=True)(workload.by_hand)
     expected = workload.array_style(*args)
     for function in functions.values():
         assert_same(expected, function(*args), workload.rtol)
-    runs = {name: (lambda f=function: f(*args)) for name, function in functions.items()}
-    once = sum(best_times(runs, 2, clock).values())
-    return best_times(runs, max(3, int(seconds / once)), clock)
+    return best_within(calls(functions, args), seconds, clock)
 
 
 def line(workload: Workload, run: dict[str, float], compilation: dict[str, float]) -> str:

@@ -8,6 +8,7 @@ anything is timed.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import time
@@ -223,6 +224,26 @@ def best_times(
             best[name] = min(best[name], clock() - start)
             del result
     return best
+
+
+def best_within(
+    runs: Mapping[str, Timed], seconds: float, clock: Callable[[], float]
+) -> dict[str, float]:
+    """`best_times` of as many repeats as take about ``seconds``, three at least."""
+    once = sum(best_times(runs, 2, clock).values())
+    return best_times(runs, max(3, int(seconds / once)), clock)
+
+
+def by_modes(function: Function, modes: Mapping[str, Mapping[str, Any]]) -> dict[str, Function]:
+    """``function`` compiled by this project with each of some sets of flags."""
+    return {
+        name: numba_mlir.njit(parallel=True, **flags)(function) for name, flags in modes.items()
+    }
+
+
+def calls(functions: Mapping[str, Function], args: tuple[Any, ...]) -> dict[str, Timed]:
+    """Each function as one without arguments."""
+    return {name: functools.partial(function, *args) for name, function in functions.items()}
 
 
 def again(function: Any) -> Any:

@@ -10,15 +10,13 @@ all are the minimum of interleaved repeats, so that other work on the machine ma
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from fusion_times import clock  # first: it sets the number of threads  # isort: skip
 
 import numba
 import numpy as np
 
-import numba_mlir
-from harness import Workload, assert_same, best_times
+from harness import Workload, assert_same, best_within, by_modes, calls
 from workloads.nests import NESTS
 
 #: lowered by Numba, and the whole pipeline
@@ -30,18 +28,13 @@ SIZES = {"matmul-ijk": 1024, "matmul-ikj": 1024, "transposed-add": 8192}
 def run_times(workload: Workload, size: int, seconds: float) -> dict[str, float]:
     """Seconds of a call for each of `MODES`, and "numba"."""
     args = workload.arguments(size, np.random.default_rng(1))
-    functions: dict[str, Any] = {
-        name: numba_mlir.njit(parallel=True, **flags)(workload.by_hand)
-        for name, flags in MODES.items()
-    }
+    functions = by_modes(workload.by_hand, MODES)
     functions["numba"] = numba.njit(parallel=True)(workload.by_hand)
     expected = workload.array_style(*args)
     for function in functions.values():
         assert_same(expected, function(*args), workload.rtol)
     del expected
-    runs = {name: (lambda f=function: f(*args)) for name, function in functions.items()}
-    once = sum(best_times(runs, 1, clock).values())
-    return best_times(runs, max(3, int(seconds / once)), clock)
+    return best_within(calls(functions, args), seconds, clock)
 
 
 def line(workload: Workload, size: int, run: dict[str, float]) -> str:
