@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from numba_mlir import mlir
@@ -83,3 +83,22 @@ def index_constant(number: int) -> Any:
 def index_cast(number: Any, type_: Any) -> Any:
     """Between ``index`` and a signless integer, reading it as signed."""
     return number if number.type == type_ else value("arith.index_cast", (number,), type_)
+
+
+def for_loop(
+    bounds: tuple[Any, Any, Any],
+    body: Callable[..., Sequence[Any]],
+    start: Sequence[Any] = (),
+) -> list[Any]:
+    """``scf.for`` with ``bounds`` (lower, upper, step); returns its results.
+
+    ``body(iv, *carried)`` builds the body and gives the new values of what is carried.
+    """
+    kinds = [value.type for value in start]
+    made = op("scf.for", [*bounds, *start], kinds, regions=1)
+    types = [index_type(), *kinds]
+    here = mlir.ir.Location.current
+    block = made.regions[0].blocks.append(*types, arg_locs=[here] * len(types))
+    with mlir.ir.InsertionPoint(block):
+        op("scf.yield", body(*block.arguments))
+    return list(made.results)

@@ -210,22 +210,13 @@ class _Emission:
         """``scf.for`` over ``sizes``, the first of them outermost, from ``first`` on."""
         if not sizes:
             return step(start, element(ivs), ivs)
-        ir, frame = mlir.ir, self._frame
+        frame = self._frame
         low = first if first is not None else frame.index_constant(0)
-        made = build.op(
-            "scf.for",
-            [low, sizes[0], frame.index_constant(1), *start],
-            [value.type for value in start],
-            regions=1,
-        )
-        location = ir.Location.current
-        kinds = [build.index_type(), *(value.type for value in start)]
-        block = made.regions[0].blocks.append(*kinds, arg_locs=[location] * len(kinds))
-        iv, *running = list(block.arguments)
-        with ir.InsertionPoint(block):
-            new = self._for(sizes[1:], [*ivs, iv], running, element, step)
-            build.op("scf.yield", new)
-        return list(made.results)
+
+        def body(iv: Any, *running: Any) -> list[Any]:
+            return self._for(sizes[1:], [*ivs, iv], list(running), element, step)
+
+        return build.for_loop((low, sizes[0], frame.index_constant(1)), body, start)
 
     def _position(self, name: str, element: Element) -> Any:
         """argmax, argmin: of the first best element, or the first NaN."""

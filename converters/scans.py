@@ -146,10 +146,4 @@ class _Emission:
 
     def _for(self, low: Any, high: Any, step: Any, start: Sequence[Any] = ()) -> None:
         """``scf.for``; ``step(iv, *carried)`` builds the body and gives what is carried on."""
-        kinds = [value.type for value in start]
-        made = build.op("scf.for", [low, high, self._one, *start], kinds, regions=1)
-        here = mlir.ir.Location.current
-        types = [build.index_type(), *kinds]
-        block = made.regions[0].blocks.append(*types, arg_locs=[here] * len(types))
-        with mlir.ir.InsertionPoint(block):
-            build.op("scf.yield", step(*block.arguments))
+        build.for_loop((low, high, self._one), step, start)
