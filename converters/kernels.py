@@ -132,7 +132,7 @@ def reciprocal(ty: Type, a: Any) -> Any | None:
 
 
 def sign(ty: Type, a: Any) -> Any | None:
-    """np.sign.  Numba tests integers as signed ones, unsigned too; that is kept."""
+    """np.sign, of unsigned integers as in NumPy (Numba compares them as signed ones)."""
     arith = mlir.arith
     if kind(ty) == "float":
         zero, one, minus = (constant(ty, n) for n in (0.0, 1.0, -1.0))
@@ -140,9 +140,12 @@ def sign(ty: Type, a: Any) -> Any | None:
         return arith.select(_compare("OGT", a, zero), one, below)
     if kind(ty) != "int":
         return None
-    zero, one, minus = (constant(ty, n) for n in (0, 1, -1))
-    nonzero = arith.select(arith.cmpi(arith.CmpIPredicate.sgt, a, zero), one, minus)
-    return arith.select(arith.cmpi(arith.CmpIPredicate.eq, a, zero), zero, nonzero)
+    zero, one = constant(ty, 0), constant(ty, 1)
+    is_zero = arith.cmpi(arith.CmpIPredicate.eq, a, zero)
+    if not ty.signed:
+        return arith.select(is_zero, zero, one)
+    nonzero = arith.select(arith.cmpi(arith.CmpIPredicate.sgt, a, zero), one, constant(ty, -1))
+    return arith.select(is_zero, zero, nonzero)
 
 
 def signbit(ty: Type, a: Any) -> Any | None:

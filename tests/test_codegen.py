@@ -44,6 +44,19 @@ def test_corpus(function: Any, make: Any) -> None:
     check(function, make)
 
 
+def signs(x):
+    return np.sign(x), np.sign(x - x.dtype.type(2))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "uint64", "int8", "float32"])
+@pytest.mark.parametrize("codegen", [False, True])
+def test_sign_of_unsigned(dtype: str, codegen: bool) -> None:
+    """Plain Numba gives -1 for large ones."""
+    x = np.array([0, 1, 2, 3, np.iinfo(dtype).max if "int" in dtype else np.nan], dtype)
+    for got, want in zip(njit(parallel=True, mlir_codegen=codegen)(signs)(x), signs(x), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
 def bits(x):
     total, largest, smallest = 0.1, -np.inf, np.inf
     for i in prange(x.shape[0]):
