@@ -26,6 +26,7 @@ from numba_mlir.passes.lanes import Vectors
 from numba_mlir.passes.late_failures import raise_late
 from numba_mlir.passes.reductions import Reductions
 from numba_mlir.passes.signs import drop_wraps
+from numba_mlir.passes.truth_bytes import as_bytes
 from numba_mlir.passes.values import defined_inside, has_inner_loop, nested, operations
 
 
@@ -106,6 +107,7 @@ def lower(module: Any, fastmath: str = "", vectors: Vectors = NO_VECTORS) -> tup
         _make_ways_out(module)
         mlir.run_pipeline(module.operation, _conversions(module))
         _annotate_loops(module)
+        as_bytes(module)
         if vectors.bits and (packed or spread or dense or libm.is_called(module)):
             libm.prefer_width(function(module, "body"), vectors.bits)
     return tuple(packed)

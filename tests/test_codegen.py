@@ -57,6 +57,41 @@ def test_sign_of_unsigned(dtype: str, codegen: bool) -> None:
         np.testing.assert_array_equal(got, want)
 
 
+def between(x, low, high):
+    return (low <= x) & (x < high)
+
+
+def count(mask):
+    total = 0
+    for i in prange(mask.size):
+        if mask[i]:
+            total += 1
+    return total, np.where(mask, 2, 3), mask.sum()
+
+
+def test_masks_are_bytes_in_memory() -> None:
+    """LLVM makes no vectors of bits in memory."""
+    x = np.random.default_rng(0).random(1000)
+    compiled, counted = njit(parallel=True)(between), njit(parallel=True)(count)
+    mask = compiled(x, 0.2, 0.6)
+    np.testing.assert_array_equal(mask, between(x, 0.2, 0.6), strict=True)
+    got = counted(mask)
+    assert (got[0], got[2]) == (np.count_nonzero(mask),) * 2
+    np.testing.assert_array_equal(got[1], np.where(mask, 2, 3))
+    for one in (compiled, counted):
+        text = one.inspect_llvm(one.signatures[0])
+        assert "store i1" not in text
+        assert "load i1," not in text
+
+
+def test_bytes_of_masks_that_are_not_one() -> None:
+    mask = np.array([0, 2, 1, 255, 0], np.uint8).view(np.bool_)
+    for parallel in (True, False):
+        total, chosen, _ = njit(parallel=parallel)(count)(mask)
+        assert total == 3
+        np.testing.assert_array_equal(chosen, [3, 2, 2, 2, 3])
+
+
 def bits(x):
     total, largest, smallest = 0.1, -np.inf, np.inf
     for i in prange(x.shape[0]):
