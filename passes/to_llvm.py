@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from numba_mlir import mlir
-from numba_mlir.passes import failures, lanes, libm, packing, streams
+from numba_mlir.passes import failures, lanes, libm, packing, streams, stretched
 from numba_mlir.passes.base import source_position
 from numba_mlir.passes.buffers import Unhoistable, allocations, hoist
 from numba_mlir.passes.building import LOOP_ANNOTATION
@@ -96,6 +96,8 @@ def lower(module: Any, fastmath: str = "", vectors: Vectors = NO_VECTORS) -> tup
         dense = any(_is_dense(op) for op in nested(function(module, "body")))
         if vectors.stream_from:
             streams.write_around_caches(function(module, "body"), vectors.stream_from)
+        if vectors.bits:
+            stretched.side_by_side(function(module, "body"))
         if fastmath:
             _set_flags(module, fastmath)
         for op in list(nested(module.operation)):

@@ -1,7 +1,7 @@
 """Truth values in memory are bytes.
 
-An ``i1`` in memory takes a byte in LLVM, too, but its vectorizers have no vectors of them: loops that
-read or write masks take them one by one.
+An ``i1`` in memory takes a byte in LLVM, too, but its vectorizers have no vectors of them: loops
+that read or write masks take them one by one.
 """
 
 from __future__ import annotations

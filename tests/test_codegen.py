@@ -53,7 +53,8 @@ def signs(x):
 def test_sign_of_unsigned(dtype: str, codegen: bool) -> None:
     """Plain Numba gives -1 for large ones."""
     x = np.array([0, 1, 2, 3, np.iinfo(dtype).max if "int" in dtype else np.nan], dtype)
-    for got, want in zip(njit(parallel=True, mlir_codegen=codegen)(signs)(x), signs(x), strict=True):
+    found = njit(parallel=True, mlir_codegen=codegen)(signs)(x)
+    for got, want in zip(found, signs(x), strict=True):
         np.testing.assert_array_equal(got, want)
 
 

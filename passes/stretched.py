@@ -1,0 +1,234 @@
+"""Rows that broadcasting stretches, put beside the others before they are combined.
+
+Where broadcasting has many shapes to choose from, an element is read at ``j * s``, with an ``s``
+of 1 for a row and of 0 for a row of one element (:mod:`.masks`).  LLVM makes vectors of such a
+loop only where every ``s`` is 1.  So the innermost loop gets a version without factors for
+that case, and one in blocks for where each is 0 or 1: the rows of a block are copied to buffers
+in L1, a single element as often as there is room, and all are read there at ``j``.
+
+    for j:  a[i, j] = b[i, j * s] + c[j * t]      becomes
+    for blocks:  for j in block:  p[j] = b[i, 0] or b[i, j]
+                 for j in block:  q[j] = c[0] or c[j]
+                 for j in block:  a[i, j] = p[j] + q[j]
+
+Short rows, and factors that are something else, keep the loop as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import reduce
+from typing import Any
+
+from numba_mlir import mlir
+from numba_mlir.passes.building import LOOP_ANNOTATION, clone, for_loop, index, on_stack, only
+from numba_mlir.passes.streams import is_alone
+from numba_mlir.passes.values import (
+    ACCESSES,
+    constant_int,
+    defined_inside,
+    nested,
+    operations,
+    owner,
+)
+
+#: elements of a block, and of the shortest row that is worth it
+_BLOCK, _LEAST = 256, 16
+#: rows that are put into buffers at a time
+_MOST = 8
+_HARMLESS = ("arith.", "math.", "index.")
+_AS_IT_IS = "#llvm.loop_annotation<vectorize = <disable = true>>"
+
+
+def side_by_side(function: Any) -> None:
+    """Rewrite innermost ``scf.for`` loops of ``function``, in place."""
+    for loop in [op for op in nested(function) if op.name == "scf.for"]:
+        rows = _rows(loop, function)
+        if rows:
+            with loop.location, mlir.ir.InsertionPoint(loop):
+                _rewrite(loop, rows, function)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    """A load at ``iv * factor`` of the last axis."""
+
+    load: Any
+    place: Any
+    """its last subscript"""
+    factor: Any
+    is_stored: bool
+    """other elements of the array are stored in the loop"""
+
+
+def _rows(loop: Any, function: Any) -> list[_Row]:
+    """The loads of a loop that can be done earlier, a block at a time; [] where not all can."""
+    block = loop.regions[0].blocks[0]
+    body = operations(block)[:-1]
+    if len(loop.results) or constant_int(loop.operands[2]) != 1:
+        return []
+    if not all(map(_is_harmless, body)):
+        return []
+    stores = [op for op in body if op.name == "memref.store"]
+    found: list[_Row] = []
+    for op in body:
+        factor = _factor(op, loop)
+        if factor is None:
+            continue
+        array, place = op.operands[0], list(op.operands)[-1]
+        same = [store for store in stores if store.operands[1] == array]
+        if not all(_is_at(store, op, block.arguments[0]) for store in same):
+            return []
+        others = (store.operands[1] for store in stores if store not in same)
+        if not all(is_alone(array, function) or is_alone(one, function) for one in others):
+            return []
+        found.append(_Row(op, place, factor, bool(same)))
+    return found if len([row for row in found if not row.is_stored]) <= _MOST else []
+
+
+def _is_harmless(op: Any) -> bool:
+    return not op.regions and (op.name in ACCESSES or op.name.startswith(_HARMLESS))
+
+
+def _factor(op: Any, loop: Any) -> Any | None:
+    """What the loop's index is multiplied by in the last subscript of a load."""
+    if op.name != "memref.load" or len(op.operands) < 2 or not _fits(op.result.type):
+        return None
+    *fixed, place = op.operands
+    product = owner(place)
+    if any(defined_inside(one, loop) for one in fixed):
+        return None
+    if product is None or product.name != "arith.muli" or not defined_inside(place, loop):
+        return None
+    iv = loop.regions[0].blocks[0].arguments[0]
+    factors = [one for one in product.operands if one != iv]
+    return factors[0] if len(factors) == 1 and not defined_inside(factors[0], loop) else None
+
+
+def _fits(kind: Any) -> bool:
+    return isinstance(kind, mlir.ir.FloatType) or str(kind) in ("i8", "i16", "i32", "i64")
+
+
+def _is_at(store: Any, load: Any, iv: Any) -> bool:
+    """Whether an iteration stores where it loads when the factor is 1."""
+    *fixed, place = list(store.operands)[2:]
+    return place == iv and fixed == list(load.operands)[1:-1]
+
+
+def _rewrite(loop: Any, rows: Sequence[_Row], function: Any) -> None:
+    low, high, _ = loop.operands
+    factors = list(dict.fromkeys(row.factor for row in rows))
+    stored = {row.factor for row in rows if row.is_stored}
+    with _otherwise(_all(_is(factor, 1) for factor in factors), lambda: _at_index(loop, rows)):
+        long = mlir.arith.cmpi(
+            mlir.arith.CmpIPredicate.sge, mlir.arith.subi(high, low), index(_LEAST)
+        )
+        known = [_is(f, 1) if f in stored else _is_zero_or_one(f) for f in factors]
+        with _otherwise(_all([long, *known]), lambda: _blocks(loop, rows, function)):
+            loop.clone().attributes[LOOP_ANNOTATION] = mlir.ir.Attribute.parse(_AS_IT_IS)
+    loop.erase()
+
+
+def _is(factor: Any, number: int) -> Any:
+    return mlir.arith.cmpi(mlir.arith.CmpIPredicate.eq, factor, index(number))
+
+
+def _is_zero_or_one(factor: Any) -> Any:
+    return mlir.arith.cmpi(mlir.arith.CmpIPredicate.ule, factor, index(1))
+
+
+def _all(tests: Iterable[Any]) -> Any:
+    return reduce(mlir.arith.andi, tests)
+
+
+@contextlib.contextmanager
+def _otherwise(condition: Any, then: Callable[[], Any]) -> Iterator[None]:
+    """``scf.if condition``, with what ``then`` builds; what is built inside is its else part."""
+    ir = mlir.ir
+    branch = ir.Operation.create("scf.if", operands=[condition], regions=2)
+    with ir.InsertionPoint(branch.regions[0].blocks.append()):
+        then()
+        ir.Operation.create("scf.yield")
+    with ir.InsertionPoint(branch.regions[1].blocks.append()):
+        yield
+        ir.Operation.create("scf.yield")
+
+
+def _at_index(loop: Any, rows: Sequence[_Row]) -> None:
+    """The loop where all factors are 1."""
+    low, high, step = loop.operands
+    block = loop.regions[0].blocks[0]
+
+    def body(iv: Any) -> tuple[()]:
+        values = {block.arguments[0]: iv, **{row.place: iv for row in rows}}
+        _copy(block, values)
+        return ()
+
+    for_loop((low, high, step), body)
+
+
+def _copy(block: Any, values: dict[Any, Any]) -> None:
+    for op in operations(block)[:-1]:
+        if not any(result in values for result in op.results):
+            values.update(zip(op.results, clone(op, values).results, strict=True))
+
+
+def _blocks(loop: Any, rows: Sequence[_Row], function: Any) -> None:
+    """The loop where each factor is 0 or 1; that of an array with stores is 1."""
+    low, high, step = loop.operands
+    block = loop.regions[0].blocks[0]
+    buffers = {
+        row.load: on_stack(_BLOCK, row.load.result.type, function)
+        for row in rows
+        if not row.is_stored
+    }
+    copied = [row for row in rows if not row.is_stored]
+    for row in copied:
+        with only(_is(row.factor, 0)):
+            _repeat(row.load, buffers[row.load])
+
+    def each_block(begin: Any) -> tuple[()]:
+        last = mlir.arith.minsi(mlir.arith.addi(begin, index(_BLOCK)), high)
+        for row in copied:
+            with only(_is(row.factor, 1)):
+                _take(row.load, buffers[row.load], begin, last)
+
+        def body(iv: Any) -> tuple[()]:
+            place = mlir.arith.subi(iv, begin)
+            values = {block.arguments[0]: iv, **{row.place: iv for row in rows}}
+            for load, buffer in buffers.items():
+                values[load.result] = _load(load.result.type, [buffer, place])
+            _copy(block, values)
+            return ()
+
+        for_loop((begin, last, step), body)
+        return ()
+
+    for_loop((low, high, index(_BLOCK)), each_block)
+
+
+def _repeat(load: Any, buffer: Any) -> None:
+    """The first element of a row, as often as there is room."""
+    element = _load(load.result.type, [*list(load.operands)[:-1], index(0)])
+    for_loop((index(0), index(_BLOCK), index(1)), lambda place: _store(element, buffer, place))
+
+
+def _take(load: Any, buffer: Any, begin: Any, last: Any) -> None:
+    """The elements of a row from ``begin`` to ``last``."""
+
+    def one(iv: Any) -> tuple[()]:
+        element = _load(load.result.type, [*list(load.operands)[:-1], iv])
+        return _store(element, buffer, mlir.arith.subi(iv, begin))
+
+    for_loop((begin, last, index(1)), one)
+
+
+def _store(value: Any, buffer: Any, place: Any) -> tuple[()]:
+    mlir.ir.Operation.create("memref.store", [], [value, buffer, place])
+    return ()
+
+
+def _load(kind: Any, operands: Sequence[Any]) -> Any:
+    return mlir.ir.Operation.create("memref.load", [kind], list(operands)).result
