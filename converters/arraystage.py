@@ -47,10 +47,10 @@ def has_work(blocks: Any, typemap: Any) -> bool:
     statements = [stmt for block in blocks.values() for stmt in block.body]
     if any(is_candidate(stmt, typemap) for stmt in statements):
         return True
-    # one product alone stays with BLAS; two may share their matrix
+    # one product alone stays with BLAS, if that does not need a copy; two may share their matrix
     expressions = [s.value for s in statements if isinstance(s, ir.Assign)]
     found = [e for e in expressions if isinstance(e, ir.Expr) and products.is_product(e, typemap)]
-    return len(found) > 1
+    return len(found) > 1 or any(products.needs_copy(e, typemap) for e in found)
 
 
 def is_candidate(stmt: Any, typemap: Any) -> bool:

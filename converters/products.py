@@ -15,14 +15,25 @@ import numpy as np
 from numba.core import types
 
 from numba_mlir import mlir
-from numba_mlir.converters import arrays, build, elementwise, kept, reduction_calls, scalars
+from numba_mlir.converters import (
+    arrays,
+    build,
+    elementwise,
+    kept,
+    reduction_calls,
+    scalars,
+    windows,
+)
 from numba_mlir.converters.frame import Frame
 from numba_mlir.converters.operands import hashable, names_read
-from numba_mlir.converters.slots import Env
+from numba_mlir.converters.slots import Env, Slot
 
 #: attribute of a kept product: operand numbers of the matrix and the vector, and the axis of
 #: the matrix that is added up
 PRODUCT = "numba.product"
+#: attribute of a kept product: Numba copies the matrix for BLAS, and a loop reads it as it lies in
+#: memory
+COPIES = "numba.product_copies"
 _MESSAGE = "incompatible array sizes for np.dot(a, b) ({} * {})"
 _NAMES = {1: "vector", 2: "matrix"}
 _NUMBERS = (types.float32, types.float64)
@@ -56,25 +67,58 @@ def convert(frame: Frame, env: Env, stmt: Any) -> bool:
     if "fresh" in made.attributes and made.name.startswith("numba.expr"):
         positions = [uses.index(names[matrix]), uses.index(names[1 - matrix]), added[matrix]]
         made.attributes[PRODUCT] = mlir.ir.DenseI64ArrayAttr.get(positions)
+        if _is_better_as_it_is((left, right)[matrix], added[matrix]):
+            made.attributes[COPIES] = mlir.ir.UnitAttr.get()
     return True
+
+
+def _is_better_as_it_is(matrix: Slot, added: int) -> bool:
+    """Whether Numba would copy a matrix that a loop reads in the order of memory: sums along
+    columns are done for neighbouring ones at once, sums along rows need these contiguous."""
+    return matrix.type.layout == "A" and (added == 0 or _has_contiguous_rows(matrix))
+
+
+def _has_contiguous_rows(matrix: Slot) -> bool:
+    """Whether a matrix is known to be a part of an array in C order, with whole runs of rows."""
+    window = _operation(matrix.value)
+    if window is None or window.name != windows.WINDOW:
+        return False
+    axes, steps = (list(window.attributes[name]) for name in ("axes", "steps"))
+    view = _operation(window.operands[0])
+    if view is None or "view_of" not in view.attributes or (axes[-1], steps[-1]) != (1, 1):
+        return False
+    array = view.operands[view.attributes["view_of"].value]
+    return isinstance(array.type.layout, mlir.ir.AffineMapAttr)
+
+
+def _operation(value: Any) -> Any:
+    owner = value.owner
+    return None if isinstance(owner, mlir.ir.Block) else owner.operation
 
 
 def is_product(expr: Any, typemap: Any) -> bool:
     """Whether an expression is a product of a matrix and a vector."""
-    if expr.op == "binop" and expr.fn is operator.matmul:
-        names = [expr.lhs.name, expr.rhs.name]
-    elif expr.op == "call" and len(expr.args) == 2:
-        callee = typemap[expr.func.name]
-        if not isinstance(callee, types.Function) or callee.typing_key is not np.dot:
-            return False
-        names = [arg.name for arg in expr.args]
-    else:
-        return False
-    kinds = [typemap[name] for name in names]
+    kinds = _kinds(expr, typemap)
     return all(isinstance(kind, types.Array) for kind in kinds) and {k.ndim for k in kinds} == {
         1,
         2,
     }
+
+
+def needs_copy(product: Any, typemap: Any) -> bool:
+    """Whether Numba copies the matrix of a product for BLAS."""
+    return any(kind.ndim == 2 and kind.layout == "A" for kind in _kinds(product, typemap))
+
+
+def _kinds(expr: Any, typemap: Any) -> list[Any]:
+    """The types of the operands of ``@`` or ``np.dot``; [] for anything else."""
+    if expr.op == "binop" and expr.fn is operator.matmul:
+        return [typemap[expr.lhs.name], typemap[expr.rhs.name]]
+    if expr.op == "call" and len(expr.args) == 2:
+        callee = typemap[expr.func.name]
+        if isinstance(callee, types.Function) and callee.typing_key is np.dot:
+            return [typemap[arg.name] for arg in expr.args]
+    return []
 
 
 def _operands(env: Env, expr: Any) -> tuple[str, str] | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from numba_mlir import mlir
 from numba_mlir.passes.blocking import Blocks, Level, Plan
-from numba_mlir.passes.dependences import Vector, ordered, vector
+from numba_mlir.passes.dependences import At, Vector, ordered, vector
 from numba_mlir.passes.keys import Equalities
 from numba_mlir.passes.lines import Lines, lines
 from numba_mlir.passes.nests import Dim, Event, Nest, Statement
@@ -430,8 +430,8 @@ class StatementBuilder:
     def _element(self, number: int, env: Env) -> Element:
         places = []
         for place in self.vectors[number]:
-            if isinstance(place, tuple) and len(place) == 2 and isinstance(place[0], Dim):
-                places.append(("index", env[place[0].iv], place[1]))
+            if isinstance(place, At):
+                places.append(("index", env[place.dim.iv], place.constant, place.shift))
             else:
                 places.append(place)
         return (self.statement.events[number].cell.memref, *places)

@@ -68,11 +68,14 @@ class Broadcast(MLIRPass):
 
     ``versions`` says whether neighbouring loops are made twice, once for equal sizes: of
     use when somebody fuses loops afterwards.  ``products`` says whether products of a matrix
-    and a vector become loops where that pays (`products`), of use in the same case.
+    and a vector become loops where that pays (`products`), of use in the same case, and
+    ``copies`` whether those do for which BLAS would need a copy of the matrix: of use where
+    the loops become machine code by MLIR.
     """
 
     versions: bool = True
     products: bool = False
+    copies: bool = False
 
     name: ClassVar[str] = "broadcast"
 
@@ -116,7 +119,7 @@ class Broadcast(MLIRPass):
 
     def _products(self, function: Any) -> Iterator[Remark]:
         for block in list(function.regions[0].blocks):
-            for message, location in expand_products(block):
+            for message, location in expand_products(block, self.copies):
                 yield self.remark("applied", message, location)
 
     def _report(self, op: Any) -> Iterator[Remark]:

@@ -3,10 +3,10 @@
 The rule: *two accesses to one element keep their order* whenever one of them is a write.
 
 1. In one statement every access to a written array has the same index vector, in which
-   a loop index stands alone (plus a constant).  Iterations that meet in one element then
-   differ only in the loops that are missing from the vector, the *ordered* loops of the
-   statement.  As long as these keep their order among themselves, any order of all loops
-   is right, and only the outermost ordered one may be cut into blocks.
+   a loop index stands alone (plus what does not change in the nest).  Iterations that meet
+   in one element then differ only in the loops that are missing from the vector, the
+   *ordered* loops of the statement.  As long as these keep their order among themselves, any
+   order of all loops is right, and only the outermost ordered one may be cut into blocks.
 2. Two statements share some loops.  To separate them (all iterations of the first, then
    all of the second) is right when for each array that both access, one writing, every
    shared loop's index stands at the same place of both vectors.
@@ -18,6 +18,7 @@ The rule: *two accesses to one element keep their order* whenever one of them is
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -25,21 +26,42 @@ from numba_mlir.passes.keys import Equalities
 from numba_mlir.passes.legality import Guard, Term, index_term
 from numba_mlir.passes.nests import Cell, Dim, Nest, Refused, Statement
 from numba_mlir.passes.provenance import Provenance, Root
-from numba_mlir.passes.values import at_line, defined_inside
+from numba_mlir.passes.values import at_line, defined_inside, owner, strip_casts
 from numba_mlir.passes.views import whole_base
 
-#: an index vector: a loop and a constant, or a key of anything else
-Vector = tuple[tuple[Dim, int] | Any, ...]
+
+@dataclasses.dataclass(frozen=True)
+class At:
+    """The index of a loop plus a constant plus a number that does not change in the nest, which
+    is given by its key, None for 0."""
+
+    dim: Dim
+    constant: int
+    shift: Any = None
+
+
+#: an index vector: for each axis the loop whose index stands there, or a key of anything else
+Vector = tuple[At | Any, ...]
 
 
 def vector(cell: Cell, dims: tuple[Dim, ...], keys: Equalities) -> Vector:
-    """The indices of ``cell`` as loops plus constants where they are that."""
+    """The indices of ``cell`` as loops plus what does not change where they are that."""
+    return tuple(_at(index, dims, keys) or keys.key(index) for index in cell.indices)
+
+
+def _at(index: Any, dims: tuple[Dim, ...], keys: Equalities) -> At | None:
     ivs, lower = [dim.iv for dim in dims], [dim.lower for dim in dims]
-    found: list[Any] = []
-    for index in cell.indices:
-        term: Term | None = index_term(index, ivs, lower)
-        found.append(keys.key(index) if term is None else (dims[term[0]], term[1]))
-    return tuple(found)
+    term: Term | None = index_term(index, ivs, lower)
+    if term is not None:
+        return At(dims[term[0]], term[1])
+    op = owner(strip_casts(index))
+    if op is None or op.name != "arith.addi":
+        return None
+    for moving, fixed in itertools.permutations(map(strip_casts, op.operands)):
+        term = index_term(moving, ivs, lower)
+        if term is not None and not any(defined_inside(fixed, dim.op) for dim in dims):
+            return At(dims[term[0]], term[1], keys.key(fixed))
+    return None
 
 
 def ordered(statement: Statement) -> tuple[Dim, ...]:
@@ -87,19 +109,19 @@ def _check_pair(nest: Nest, one: Any, other: Any) -> None:
 
 
 def _same_place(dim: Dim, mine: Vector, theirs: Vector) -> bool:
-    return any(a == b and _is_term(a) and a[0] is dim for a, b in zip(mine, theirs, strict=True))
+    return any(a == b and _is_along(dim, a) for a, b in zip(mine, theirs, strict=True))
 
 
 def _position(dim: Dim, places: Vector) -> int | None:
     """Where ``dim`` stands alone in an index vector."""
     for position, place in enumerate(places):
-        if _is_term(place) and place[0] is dim:
+        if _is_along(dim, place):
             return position
     return None
 
 
-def _is_term(place: Any) -> bool:
-    return isinstance(place, tuple) and len(place) == 2 and isinstance(place[0], Dim)
+def _is_along(dim: Dim, place: Any) -> bool:
+    return isinstance(place, At) and place.dim is dim
 
 
 def _guards(nest: Nest, provenance: Provenance, written: dict[Root, Any]) -> tuple[Guard, ...]:

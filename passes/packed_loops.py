@@ -26,7 +26,7 @@ from numba_mlir.passes import panels
 from numba_mlir.passes.blocked import Env, NestBuilder
 from numba_mlir.passes.building import on_stack
 from numba_mlir.passes.contractions import Contraction
-from numba_mlir.passes.dependences import vector
+from numba_mlir.passes.dependences import At, vector
 from numba_mlir.passes.keys import Equalities
 from numba_mlir.passes.microkernel import Microkernel, Operands, Place
 from numba_mlir.passes.nests import Cell, Dim
@@ -229,11 +229,7 @@ def _plain_read(one: Contraction) -> Read | None:
     keys, dims = Equalities(), (one.columns, one.terms, *one.outside)
     places = vector(Cell(memref, tuple(indices)), dims, keys)
     stands = [
-        [
-            number
-            for number, place in enumerate(places)
-            if isinstance(place, tuple) and place[0] is d
-        ]
+        [number for number, place in enumerate(places) if isinstance(place, At) and place.dim is d]
         for d in (one.columns, one.terms)
     ]
     moving = [

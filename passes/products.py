@@ -32,6 +32,7 @@ from numba_mlir.passes.values import ACCESSES, nested, operations, owner
 from numba_mlir.passes.views import view_base
 
 PRODUCT = "numba.product"
+COPIES = "numba.product_copies"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,8 +179,11 @@ def row_loops(block: Any) -> list[Sweep]:
     return found
 
 
-def expand_products(block: Any) -> list[tuple[str, Any]]:
-    """Make loops of the products of ``block`` for which that pays; messages with locations."""
+def expand_products(block: Any, copies: bool) -> list[tuple[str, Any]]:
+    """Make loops of the products of ``block`` for which that pays; messages with locations.
+
+    ``copies`` says whether a loop is faster than a copy of the matrix and BLAS.
+    """
     kept = [op for op in operations(block) if PRODUCT in op.attributes]
     if not kept:
         return []
@@ -196,6 +200,13 @@ def expand_products(block: Any) -> list[tuple[str, Any]]:
             message = f"the product is a loop{where}, because another one reads the same matrix"
             done.append((message, op.location))
             _expand(product)
+    if copies:
+        for op in [op for op in operations(block) if COPIES in op.attributes]:
+            message = "the product is a loop, because BLAS would need a copy of the matrix"
+            done.append((message, op.location))
+            number, _, axis = list(op.attributes[PRODUCT])
+            # in order: of sums beside each other `tiling` makes vectors
+            _expand(Sweep(op, op.operands[number], by_rows=axis == 1), any_order=axis == 1)
     return done
 
 
@@ -246,7 +257,7 @@ def _use_sizes_of_matrix(product: Sweep) -> None:
         dim.erase()
 
 
-def _expand(product: Sweep) -> None:
+def _expand(product: Sweep, any_order: bool = True) -> None:
     """Replace a kept product by a new array and a loop that fills it."""
     ir, op, matrix = mlir.ir, product.op, product.matrix
     vector = op.operands[list(op.attributes[PRODUCT])[1]]
@@ -258,17 +269,20 @@ def _expand(product: Sweep) -> None:
         attributes = {"numba.type": kind, "operandSegmentSizes": segments}
         made = ir.Operation.create("memref.alloc", [op.results[0].type], [size], attributes)
     with ir.InsertionPoint(op), op.location:
-        _loop(size, size_of(matrix, added), (matrix, vector, made.results[0]), product.by_rows)
+        arrays = matrix, vector, made.results[0]
+        _loop(size, size_of(matrix, added), arrays, product.by_rows, any_order)
     op.results[0].replace_all_uses_with(made.results[0])
     op.erase()
 
 
-def _loop(size: Any, length: Any, arrays: tuple[Any, Any, Any], by_rows: bool) -> None:
+def _loop(
+    size: Any, length: Any, arrays: tuple[Any, Any, Any], by_rows: bool, any_order: bool
+) -> None:
     """``for i in parallel: target[i] = sum of matrix[i, k] * vector[k]`` (or [k, i])."""
     ir, arith = mlir.ir, mlir.arith
     matrix, vector, target = arrays
     element = target.type.element_type
-    flags = {"fastmath": ir.Attribute.parse("#arith.fastmath<reassoc>")}
+    flags = {"fastmath": ir.Attribute.parse("#arith.fastmath<reassoc>")} if any_order else {}
     zero = arith.constant(element, ir.FloatAttr.get(element, 0.0))
     low, one = index(0), index(1)
 

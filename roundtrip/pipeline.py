@@ -36,10 +36,12 @@ from numba_mlir.roundtrip.sequential_codegen import sequential_class
 from numba_mlir.roundtrip.shared_memory import MarkShared
 
 
-def _broadcast(value: bool, versions: bool = True, products: bool = False) -> MLIRPass:
+def _broadcast(
+    value: bool, versions: bool = True, products: bool = False, copies: bool = False
+) -> MLIRPass:
     from numba_mlir.passes.broadcast import Broadcast
 
-    return Broadcast(versions, products)
+    return Broadcast(versions, products, copies)
 
 
 def _identity(value: bool | str) -> MLIRPass:
@@ -238,7 +240,7 @@ def _parallel(pm: PassManager, selection: Selection) -> list[Step]:
         # Behind NopythonRewrites, which makes array expressions, and in front of ParforPass,
         # which takes them apart under the assumption that no size is stretched.
         fusion = bool(selection.value("fusion"))
-        passes = [_broadcast(True, products=fusion)]
+        passes = [_broadcast(True, products=fusion, copies=fusion and _packs(selection))]
         if selection.value("fusion"):
             # Here array statements with reductions are still loops in loops; what is
             # fused behind ParforPass sees those inside as any user's.
@@ -298,7 +300,9 @@ def _sequential(pm: PassManager, selection: Selection) -> list[Step]:
         # Array statements become loops as in parallel functions, all on one live module.
         # Fusion needs Broadcast in front: it compares the bounds of loops.
         fusion = selection.value("fusion")
-        passes = [_broadcast(True, versions=bool(fusion), products=bool(fusion))]
+        fuses, everything = bool(fusion), selection.value("codegen") is True
+        copies = fuses and everything and _packs(selection)
+        passes = [_broadcast(True, versions=fuses, products=fuses, copies=copies)]
         if fusion:
             passes.append(_sequential_fusion())
         if tiling := selection.value("tiling"):
