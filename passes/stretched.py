@@ -53,12 +53,13 @@ def side_by_side(function: Any) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Row:
-    """A load at ``iv * factor`` of the last axis."""
+    """A load at ``shift + iv * factor`` of the last axis."""
 
     load: Any
-    place: Any
-    """its last subscript"""
+    product: Any
     factor: Any
+    shift: Any
+    """None for 0"""
     is_stored: bool
     """other elements of the array are stored in the loop"""
 
@@ -74,17 +75,18 @@ def _rows(loop: Any, function: Any) -> list[_Row]:
     stores = [op for op in body if op.name == "memref.store"]
     found: list[_Row] = []
     for op in body:
-        factor = _factor(op, loop)
-        if factor is None:
+        terms = _terms(op, loop)
+        if terms is None:
             continue
-        array, place = op.operands[0], list(op.operands)[-1]
+        array = op.operands[0]
         same = [store for store in stores if store.operands[1] == array]
-        if not all(_is_at(store, op, block.arguments[0]) for store in same):
+        is_at = terms[2] is None and all(_is_at(one, op, block.arguments[0]) for one in same)
+        if same and not is_at:
             return []
         others = (store.operands[1] for store in stores if store not in same)
         if not all(is_alone(array, function) or is_alone(one, function) for one in others):
             return []
-        found.append(_Row(op, place, factor, bool(same)))
+        found.append(_Row(op, *terms, bool(same)))
     return found if len([row for row in found if not row.is_stored]) <= _MOST else []
 
 
@@ -92,19 +94,33 @@ def _is_harmless(op: Any) -> bool:
     return not op.regions and (op.name in ACCESSES or op.name.startswith(_HARMLESS))
 
 
-def _factor(op: Any, loop: Any) -> Any | None:
-    """What the loop's index is multiplied by in the last subscript of a load."""
+def _terms(op: Any, loop: Any) -> tuple[Any, Any, Any] | None:
+    """The last subscript of a load as a product of the loop's index, its other factor and what is
+    added; None for other operations and subscripts."""
     if op.name != "memref.load" or len(op.operands) < 2 or not _fits(op.result.type):
         return None
     *fixed, place = op.operands
-    product = owner(place)
     if any(defined_inside(one, loop) for one in fixed):
         return None
-    if product is None or product.name != "arith.muli" or not defined_inside(place, loop):
-        return None
     iv = loop.regions[0].blocks[0].arguments[0]
-    factors = [one for one in product.operands if one != iv]
-    return factors[0] if len(factors) == 1 and not defined_inside(factors[0], loop) else None
+    for product, shift in _sums(place):
+        made = owner(product)
+        if made is None or made.name != "arith.muli" or not defined_inside(product, loop):
+            continue
+        factors = [one for one in made.operands if one != iv]
+        others = [one for one in (*factors, shift) if one is not None]
+        if len(factors) == 1 and not any(defined_inside(one, loop) for one in others):
+            return product, factors[0], shift
+    return None
+
+
+def _sums(place: Any) -> list[tuple[Any, Any]]:
+    """A subscript as a moving part and what is added, None where it is no sum."""
+    op = owner(place)
+    if op is None or op.name != "arith.addi":
+        return [(place, None)]
+    left, right = op.operands
+    return [(left, right), (right, left)]
 
 
 def _fits(kind: Any) -> bool:
@@ -162,7 +178,7 @@ def _at_index(loop: Any, rows: Sequence[_Row]) -> None:
     block = loop.regions[0].blocks[0]
 
     def body(iv: Any) -> tuple[()]:
-        values = {block.arguments[0]: iv, **{row.place: iv for row in rows}}
+        values = {block.arguments[0]: iv, **{row.product: iv for row in rows}}
         _copy(block, values)
         return ()
 
@@ -187,17 +203,18 @@ def _blocks(loop: Any, rows: Sequence[_Row], function: Any) -> None:
     copied = [row for row in rows if not row.is_stored]
     for row in copied:
         with only(_is(row.factor, 0)):
-            _repeat(row.load, buffers[row.load])
+            _repeat(row, buffers[row.load])
 
     def each_block(begin: Any) -> tuple[()]:
         last = mlir.arith.minsi(mlir.arith.addi(begin, index(_BLOCK)), high)
         for row in copied:
             with only(_is(row.factor, 1)):
-                _take(row.load, buffers[row.load], begin, last)
+                _take(row, buffers[row.load], begin, last)
 
         def body(iv: Any) -> tuple[()]:
             place = mlir.arith.subi(iv, begin)
-            values = {block.arguments[0]: iv, **{row.place: iv for row in rows}}
+            values = {block.arguments[0]: iv}
+            values |= {row.product: iv for row in rows if row.is_stored}
             for load, buffer in buffers.items():
                 values[load.result] = _load(load.result.type, [buffer, place])
             _copy(block, values)
@@ -209,20 +226,24 @@ def _blocks(loop: Any, rows: Sequence[_Row], function: Any) -> None:
     for_loop((low, high, index(_BLOCK)), each_block)
 
 
-def _repeat(load: Any, buffer: Any) -> None:
+def _repeat(row: _Row, buffer: Any) -> None:
     """The first element of a row, as often as there is room."""
-    element = _load(load.result.type, [*list(load.operands)[:-1], index(0)])
+    element = _element(row, index(0))
     for_loop((index(0), index(_BLOCK), index(1)), lambda place: _store(element, buffer, place))
 
 
-def _take(load: Any, buffer: Any, begin: Any, last: Any) -> None:
+def _take(row: _Row, buffer: Any, begin: Any, last: Any) -> None:
     """The elements of a row from ``begin`` to ``last``."""
 
     def one(iv: Any) -> tuple[()]:
-        element = _load(load.result.type, [*list(load.operands)[:-1], iv])
-        return _store(element, buffer, mlir.arith.subi(iv, begin))
+        return _store(_element(row, iv), buffer, mlir.arith.subi(iv, begin))
 
     for_loop((begin, last, index(1)), one)
+
+
+def _element(row: _Row, number: Any) -> Any:
+    place = number if row.shift is None else mlir.arith.addi(row.shift, number)
+    return _load(row.load.result.type, [*list(row.load.operands)[:-1], place])
 
 
 def _store(value: Any, buffer: Any, place: Any) -> tuple[()]:

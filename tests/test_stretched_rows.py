@@ -25,8 +25,19 @@ def mixed(a, b, c, d):
     return a
 
 
-FUNCTIONS = (fresh, in_place, mixed)
-SIZES = (0, 1, 2, 15, 16, 100, 256, 257, 600)
+def masks(a, b, c, d):
+    chosen, other = b > 3, d < 5
+    a[:] = np.where(chosen & (other | (a > c)), a * b, c + d)
+    return a
+
+
+def parts(a, b, c, d):
+    a[:] = np.minimum(a, b[:, :1] + a[1:2, :] * c[:, -1:]) + d
+    return a
+
+
+FUNCTIONS = (fresh, in_place, mixed, masks, parts)
+SIZES = (0, 1, 2, 3, 15, 16, 100, 256, 257, 600)
 
 
 @pytest.mark.parametrize("parallel", [True, False])
