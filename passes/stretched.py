@@ -87,7 +87,9 @@ def _rows(loop: Any, function: Any) -> list[_Row]:
         if not all(is_alone(array, function) or is_alone(one, function) for one in others):
             return []
         found.append(_Row(op, *terms, bool(same)))
-    return found if len([row for row in found if not row.is_stored]) <= _MOST else []
+    # a single factor is that of a vector, which seldom has one element
+    several = len({row.factor for row in found}) > 1
+    return found if several and len([row for row in found if not row.is_stored]) <= _MOST else []
 
 
 def _is_harmless(op: Any) -> bool:
