@@ -14,6 +14,7 @@ from workloads.masked_sum import MASKED_SUM
 from workloads.nests import NESTS
 from workloads.options import OPTIONS
 from workloads.pairwise import PAIRWISE
+from workloads.parts import PARTS
 from workloads.products import PRODUCTS
 from workloads.reductions import REDUCTIONS
 from workloads.rows import ROWS
@@ -38,6 +39,7 @@ WORKLOADS: dict[str, Workload] = {
         *PRODUCTS,
         PAIRWISE,
         *NESTS,
+        *PARTS,
     )
 }
 
