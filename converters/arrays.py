@@ -50,7 +50,7 @@ def size(frame: Frame, array: Slot) -> Slot:
 
 def constant_size(size: Any) -> int | None:
     """The number that an index value is, where it is a constant."""
-    op = _definition(size)
+    op = definition(size)
     return op.attributes["value"].value if op is not None and op.name == "arith.constant" else None
 
 
@@ -58,14 +58,15 @@ def same_size(left: Any, right: Any) -> bool:
     """Whether two index values are one value, or the same size of the same array."""
     if left is None or left == right:
         return left is not None
-    one, other = _definition(left), _definition(right)
+    one, other = definition(left), definition(right)
     if one is None or other is None or not one.name == other.name == "memref.dim":
         return False
     axes = [constant_size(op.operands[1]) for op in (one, other)]
     return one.operands[0] == other.operands[0] and None not in axes and axes[0] == axes[1]
 
 
-def _definition(value: Any) -> Any | None:
+def definition(value: Any) -> Any | None:
+    """The operation that makes a value; None for an argument of a block."""
     owner = value.owner
     return None if isinstance(owner, mlir.ir.Block) else owner.operation
 

@@ -80,20 +80,15 @@ def _is_better_as_it_is(matrix: Slot, added: int) -> bool:
 
 def _has_contiguous_rows(matrix: Slot) -> bool:
     """Whether a matrix is known to be a part of an array in C order, with whole runs of rows."""
-    window = _operation(matrix.value)
+    window = arrays.definition(matrix.value)
     if window is None or window.name != windows.WINDOW:
         return False
     axes, steps = (list(window.attributes[name]) for name in ("axes", "steps"))
-    view = _operation(window.operands[0])
+    view = arrays.definition(window.operands[0])
     if view is None or "view_of" not in view.attributes or (axes[-1], steps[-1]) != (1, 1):
         return False
     array = view.operands[view.attributes["view_of"].value]
     return isinstance(array.type.layout, mlir.ir.AffineMapAttr)
-
-
-def _operation(value: Any) -> Any:
-    owner = value.owner
-    return None if isinstance(owner, mlir.ir.Block) else owner.operation
 
 
 def is_product(expr: Any, typemap: Any) -> bool:

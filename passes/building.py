@@ -65,6 +65,16 @@ def only(condition: Any) -> Iterator[None]:
         ir.Operation.create("scf.yield")
 
 
+def either(condition: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> None:
+    """``scf.if`` without results, of what ``yes`` builds and of what ``no`` builds."""
+    ir = mlir.ir
+    branch = ir.Operation.create("scf.if", operands=[condition], regions=2)
+    for region, build in zip(branch.regions, (yes, no), strict=True):
+        with ir.InsertionPoint(region.blocks.append()):
+            build()
+            ir.Operation.create("scf.yield")
+
+
 def choice(condition: Any, kind: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
     """``scf.if`` with a result of type ``kind``, which ``yes`` or ``no`` builds."""
     ir = mlir.ir
@@ -151,3 +161,9 @@ def clone(op: Any, values: Mapping[Any, Any]) -> Any:
         for number, value in enumerate(inner.operands):
             inner.operands[number] = values.get(value, value)
     return made
+
+
+def clone_all(ops: Iterable[Any], values: dict[Any, Any]) -> None:
+    """Copies of operations in their order, by ``values``, which gets their results."""
+    for op in ops:
+        values.update(zip(op.results, clone(op, values).results, strict=True))

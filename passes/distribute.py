@@ -17,7 +17,7 @@ from typing import Any
 
 from numba_mlir import mlir
 from numba_mlir.passes import libm
-from numba_mlir.passes.building import clone, for_loop, index, on_stack
+from numba_mlir.passes.building import clone_all, for_loop, index, on_stack
 from numba_mlir.passes.streams import is_alone
 from numba_mlir.passes.values import ACCESSES, constant_int, nested, operations, owner
 
@@ -103,7 +103,7 @@ def _need(value: Any, inside: set[Any], parts: _Parts) -> bool:
     """
     if value in parts.terms:
         return True
-    if _is_number(value.type):
+    if is_number(value.type):
         parts.terms.append(value)
         return True
     op = owner(value)
@@ -117,7 +117,8 @@ def _need(value: Any, inside: set[Any], parts: _Parts) -> bool:
     return True
 
 
-def _is_number(kind: Any) -> bool:
+def is_number(kind: Any) -> bool:
+    """Whether a buffer can hold values of a type."""
     return isinstance(kind, mlir.ir.FloatType) or str(kind) in ("i8", "i16", "i32", "i64")
 
 
@@ -134,7 +135,7 @@ def _cut(loop: Any, parts: _Parts, function: Any) -> None:
 
         def terms(iv: Any) -> tuple[()]:
             values = {old_iv: iv}
-            _copy(parts.first, values)
+            clone_all(parts.first, values)
             place = arith.subi(iv, begin)
             for term, buffer in zip(parts.terms, buffers, strict=True):
                 mlir.ir.Operation.create("memref.store", [], [values[term], buffer, place])
@@ -146,8 +147,8 @@ def _cut(loop: Any, parts: _Parts, function: Any) -> None:
             for term, buffer in zip(parts.terms, buffers, strict=True):
                 load = mlir.ir.Operation.create("memref.load", [term.type], [buffer, place])
                 values[term] = load.result
-            _copy(parts.both, values)
-            _copy(parts.chain, values)
+            clone_all(parts.both, values)
+            clone_all(parts.chain, values)
             return [values.get(value, value) for value in end.operands]
 
         for_loop((begin, last, index(1)), terms)
@@ -157,8 +158,3 @@ def _cut(loop: Any, parts: _Parts, function: Any) -> None:
     for old, new in zip(loop.results, results, strict=True):
         old.replace_all_uses_with(new)
     loop.erase()
-
-
-def _copy(ops: Sequence[Any], values: dict[Any, Any]) -> None:
-    for op in ops:
-        values.update(zip(op.results, clone(op, values).results, strict=True))

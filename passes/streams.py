@@ -25,7 +25,7 @@ from typing import Any
 
 from numba_mlir import mlir
 from numba_mlir.passes import libm
-from numba_mlir.passes.building import address_of, clone, for_loop, index, on_stack
+from numba_mlir.passes.building import address_of, clone, either, for_loop, index, on_stack
 from numba_mlir.passes.values import constant_int, defined_inside, nested, operations, owner
 
 #: ``(destination, source, bytes)``: copies with non-temporal stores; and what makes them visible
@@ -114,19 +114,13 @@ def _has_noalias(pointer: Any, function: Any) -> bool:
 
 def _rewrite(loop: Any, stores: Sequence[Any], least: int, function: Any) -> None:
     """The loop in blocks where its arrays are large, else as it was."""
-    ir, arith = mlir.ir, mlir.arith
+    arith = mlir.arith
     sizes = [_total_bytes(store.operands[1]) for store in stores]
     total = sizes[0]
     for size in sizes[1:]:
         total = arith.addi(total, size)
     large = arith.cmpi(arith.CmpIPredicate.sge, total, index(least))
-    branch = ir.Operation.create("scf.if", operands=[large], regions=2)
-    with ir.InsertionPoint(branch.regions[0].blocks.append()):
-        _blocks(loop, stores, function)
-        ir.Operation.create("scf.yield")
-    with ir.InsertionPoint(branch.regions[1].blocks.append()):
-        loop.clone()
-        ir.Operation.create("scf.yield")
+    either(large, lambda: _blocks(loop, stores, function), loop.clone)
     loop.erase()
 
 

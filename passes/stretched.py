@@ -16,14 +16,22 @@ Short rows, and factors that are something else, keep the loop as it was.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import Any
 
 from numba_mlir import mlir
-from numba_mlir.passes.building import LOOP_ANNOTATION, clone, for_loop, index, on_stack, only
+from numba_mlir.passes.building import (
+    LOOP_ANNOTATION,
+    clone_all,
+    either,
+    for_loop,
+    index,
+    on_stack,
+    only,
+)
+from numba_mlir.passes.distribute import is_number
 from numba_mlir.passes.streams import is_alone
 from numba_mlir.passes.values import (
     ACCESSES,
@@ -61,7 +69,7 @@ class _Row:
     shift: Any
     """None for 0"""
     is_stored: bool
-    """other elements of the array are stored in the loop"""
+    """elements of the array are stored in the loop"""
 
 
 def _rows(loop: Any, function: Any) -> list[_Row]:
@@ -99,7 +107,7 @@ def _is_harmless(op: Any) -> bool:
 def _terms(op: Any, loop: Any) -> tuple[Any, Any, Any] | None:
     """The last subscript of a load as a product of the loop's index, its other factor and what is
     added; None for other operations and subscripts."""
-    if op.name != "memref.load" or len(op.operands) < 2 or not _fits(op.result.type):
+    if op.name != "memref.load" or len(op.operands) < 2 or not is_number(op.result.type):
         return None
     *fixed, place = op.operands
     if any(defined_inside(one, loop) for one in fixed):
@@ -125,10 +133,6 @@ def _sums(place: Any) -> list[tuple[Any, Any]]:
     return [(left, right), (right, left)]
 
 
-def _fits(kind: Any) -> bool:
-    return isinstance(kind, mlir.ir.FloatType) or str(kind) in ("i8", "i16", "i32", "i64")
-
-
 def _is_at(store: Any, load: Any, iv: Any) -> bool:
     """Whether an iteration stores where it loads when the factor is 1."""
     *fixed, place = list(store.operands)[2:]
@@ -139,13 +143,17 @@ def _rewrite(loop: Any, rows: Sequence[_Row], function: Any) -> None:
     low, high, _ = loop.operands
     factors = list(dict.fromkeys(row.factor for row in rows))
     stored = {row.factor for row in rows if row.is_stored}
-    with _otherwise(_all(_is(factor, 1) for factor in factors), lambda: _at_index(loop, rows)):
-        long = mlir.arith.cmpi(
-            mlir.arith.CmpIPredicate.sge, mlir.arith.subi(high, low), index(_LEAST)
-        )
+
+    def stretched() -> None:
+        at_least = mlir.arith.CmpIPredicate.sge
+        long = mlir.arith.cmpi(at_least, mlir.arith.subi(high, low), index(_LEAST))
         known = [_is(f, 1) if f in stored else _is_zero_or_one(f) for f in factors]
-        with _otherwise(_all([long, *known]), lambda: _blocks(loop, rows, function)):
-            loop.clone().attributes[LOOP_ANNOTATION] = mlir.ir.Attribute.parse(_AS_IT_IS)
+        either(_all([long, *known]), lambda: _blocks(loop, rows, function), as_it_is)
+
+    def as_it_is() -> None:
+        loop.clone().attributes[LOOP_ANNOTATION] = mlir.ir.Attribute.parse(_AS_IT_IS)
+
+    either(_all(_is(factor, 1) for factor in factors), lambda: _at_index(loop, rows), stretched)
     loop.erase()
 
 
@@ -159,19 +167,6 @@ def _is_zero_or_one(factor: Any) -> Any:
 
 def _all(tests: Iterable[Any]) -> Any:
     return reduce(mlir.arith.andi, tests)
-
-
-@contextlib.contextmanager
-def _otherwise(condition: Any, then: Callable[[], Any]) -> Iterator[None]:
-    """``scf.if condition``, with what ``then`` builds; what is built inside is its else part."""
-    ir = mlir.ir
-    branch = ir.Operation.create("scf.if", operands=[condition], regions=2)
-    with ir.InsertionPoint(branch.regions[0].blocks.append()):
-        then()
-        ir.Operation.create("scf.yield")
-    with ir.InsertionPoint(branch.regions[1].blocks.append()):
-        yield
-        ir.Operation.create("scf.yield")
 
 
 def _at_index(loop: Any, rows: Sequence[_Row]) -> None:
@@ -188,9 +183,9 @@ def _at_index(loop: Any, rows: Sequence[_Row]) -> None:
 
 
 def _copy(block: Any, values: dict[Any, Any]) -> None:
-    for op in operations(block)[:-1]:
-        if not any(result in values for result in op.results):
-            values.update(zip(op.results, clone(op, values).results, strict=True))
+    """The body of a loop, but for what has its values already."""
+    body = operations(block)[:-1]
+    clone_all([op for op in body if not any(one in values for one in op.results)], values)
 
 
 def _blocks(loop: Any, rows: Sequence[_Row], function: Any) -> None:

@@ -12,7 +12,7 @@ Translation of a module that has anything else than the LLVM dialect ends the pr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from numba_mlir import mlir
@@ -108,17 +108,18 @@ def lower(module: Any, fastmath: str = "", vectors: Vectors = NO_VECTORS) -> tup
         libm.call_library(module)
         _make_ways_out(module)
         mlir.run_pipeline(module.operation, _conversions(module))
-        _annotate_loops(module)
-        as_bytes(module)
+        lowered = nested(module.operation)
+        _annotate_loops(lowered)
+        as_bytes(lowered)
         if vectors.bits and (packed or spread or dense or libm.is_called(module)):
             libm.prefer_width(function(module, "body"), vectors.bits)
     return tuple(packed)
 
 
-def _annotate_loops(module: Any) -> None:
+def _annotate_loops(ops: Iterable[Any]) -> None:
     """Upstream's conversions carry what is said of a loop along, to where LLVM IR has no use of
     it: branches have an attribute of their own."""
-    for op in nested(module.operation):
+    for op in ops:
         if op.name == "llvm.br" and LOOP_ANNOTATION in op.attributes:
             op.attributes["loop_annotation"] = op.attributes[LOOP_ANNOTATION]
             del op.attributes[LOOP_ANNOTATION]

@@ -6,20 +6,20 @@ that read or write masks take them one by one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from numba_mlir import mlir
-from numba_mlir.passes.values import nested
 
 
-def as_bytes(module: Any) -> None:
-    """Rewrite the loads and stores of a module in the LLVM dialect, in place.
+def as_bytes(ops: Iterable[Any]) -> None:
+    """Rewrite the loads and stores among operations of the LLVM dialect, in place.
 
     A byte that is not 0 is true, as in NumPy; those written are 0 and 1.
     """
     ir = mlir.ir
     byte = ir.IntegerType.get_signless(8)
-    for op in list(nested(module.operation)):
+    for op in ops:
         if op.name == "llvm.store" and str(op.operands[0].type) == "i1":
             with op.location, ir.InsertionPoint(op):
                 op.operands[0] = mlir.llvm.zext(byte, op.operands[0])
