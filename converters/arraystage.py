@@ -22,6 +22,7 @@ from numba_mlir.converters import (
     build,
     calls,
     elementwise,
+    picks,
     products,
     reduction_calls,
     reduction_loops,
@@ -225,6 +226,11 @@ def _call(stage: ArrayStage, frame: Frame, env: Env, stmt: Any) -> None:
         if known is not None:
             _learn(env, stmt, sizes=known)
         return
+    if function is len and len(stmt.value.args) == 1:
+        array = env.get(stmt.value.args[0].name)
+        if picks.is_picked(array):
+            env[target] = arrays.size_slot(frame, array, 0)
+            return
     keep(frame, env, stmt, pure=calls.is_pure_call(frame, env, stmt.value))
     if function is len and len(stmt.value.args) == 1:
         array = env.get(stmt.value.args[0].name)
@@ -278,7 +284,7 @@ def _getitem(stage: ArrayStage, frame: Frame, env: Env, stmt: Any) -> None:
         else:
             keep(frame, env, stmt, pure=True)
         return
-    flags = arrays.getitem_flags(frame, env, expr)
+    flags = arrays.getitem_flags(frame, env, expr) or picks.flags(frame, env, expr)
     keep(frame, env, stmt, **flags)
     array, view = env.get(expr.value.name), env.get(stmt.target.name)
     if "view_of" not in flags or not arrays.is_native(array) or not arrays.is_native(view):

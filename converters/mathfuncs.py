@@ -362,6 +362,10 @@ for _name in _LIBM:
     EMITTERS.add(f"math.{_name}", lambda e, n=_name: e.libm(n, *e.args))
 
 
+#: the same number, of which LLVM does not know which it is
+EMITTERS.add("llvm.intr.arithmetic.fence", lambda e: e.intrinsic("arithmetic.fence", *e.args))
+
+
 @EMITTERS.rule("math.absi")
 def _absi(e: Emission) -> llvm.Value:
     builder, (value,) = e.builder, e.args

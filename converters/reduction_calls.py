@@ -188,22 +188,22 @@ def no_identity(call: ReductionCall) -> str | None:
 
 
 @functools.cache
-def checker(message: str, filename: str, line: int) -> Any:
-    """An intrinsic of a number that raises ValueError, at the user's line, where it is 0."""
+def checker(message: str, filename: str, line: int, error: type[Exception] = ValueError) -> Any:
+    """An intrinsic of a number that raises ``error``, at the user's line, where it is 0."""
 
     def definition(typingctx: Any, count: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            empty = builder.icmp_signed("==", args[0], args[0].type(0))
-            with builder.if_then(empty, likely=False):
+            is_zero = builder.icmp_signed("==", args[0], args[0].type(0))
+            with builder.if_then(is_zero, likely=False):
                 where = context.fndesc.qualname if context.fndesc is not None else None
                 context.call_conv.return_user_exc(
-                    builder, ValueError, (message,), loc=ir.Loc(filename, line), func_name=where
+                    builder, error, (message,), loc=ir.Loc(filename, line), func_name=where
                 )
             return context.get_dummy_value()
 
         return signature(types.none, types.intp), codegen
 
-    definition.__name__ = definition.__qualname__ = "mlir_check_not_empty"
+    definition.__name__ = definition.__qualname__ = "mlir_check_not_zero"
     made = intrinsic(definition)
     _CHECKERS.add(made)
     return made

@@ -44,6 +44,9 @@ STMT = "pyir.stmt"
 MAX_EXPR_OPERANDS = 12
 #: unit attribute of an ``scf.for``: a user's ``prange`` whose iterations depend on each other
 ORDERED = "numba.ordered"
+#: unit attribute of a ``pyir.stmt`` of an array and a mask: it makes the array of the elements
+#: that the mask picks, and has no other effect
+PICKED = "picked"
 #: of a view (``view_of``) that Numba's own analysis of aliases does not know
 UNKNOWN_VIEW = "unknown_view"
 

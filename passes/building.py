@@ -110,6 +110,30 @@ def parallel_loops(
     return made
 
 
+def reduction(
+    bounds: tuple[Any, Any, Any],
+    term: Callable[[Any], Any],
+    combine: Callable[[Any, Any], Any],
+    neutral: Any,
+) -> Any:
+    """``scf.parallel`` over one index with ``bounds`` (lower, upper, step) that combines the
+    values of ``term(iv)``, from ``neutral`` on; its result."""
+    ir = mlir.ir
+    segments = {"operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 1, 1, 1])}
+    kind = neutral.type
+    made = ir.Operation.create("scf.parallel", [kind], [*bounds, neutral], segments, regions=1)
+    here = ir.Location.current
+    named = ir.Location.name("parfor_index", here)
+    block = ir.Block.create_at_start(made.regions[0], [ir.IndexType.get()], [named])
+    with ir.InsertionPoint(block):
+        last = ir.Operation.create("scf.reduce", [], [term(*block.arguments)], regions=1)
+    combiner = ir.Block.create_at_start(last.regions[0], [kind, kind], [here, here])
+    with ir.InsertionPoint(combiner):
+        combined = combine(*combiner.arguments)
+        ir.Operation.create("scf.reduce.return", operands=[combined])
+    return made.result
+
+
 def nest(bounds: Sequence[tuple[Any, Any, Any]], loop: Any, moved: Sequence[Any]) -> None:
     """``scf.for`` loops over ``bounds`` in each other, with the body of ``loop`` inside.
 

@@ -44,6 +44,7 @@ from numba_mlir.passes.legality import Guard, Loop, can_fuse
 from numba_mlir.passes.merge import fuse, merge_equal_reductions
 from numba_mlir.passes.motion import Plan, lift, plan
 from numba_mlir.passes.orders import orders_differ
+from numba_mlir.passes.picks import reduce_picks
 from numba_mlir.passes.provenance import Provenance
 from numba_mlir.passes.reductions import has_reductions
 from numba_mlir.passes.rows import contract, fuse_rows
@@ -88,6 +89,11 @@ class Fusion(MLIRPass):
                     worker = _FunctionFusion(self)
                     worker.region(op.regions[0], [], guarded=True)
                     remarks += worker.remarks
+            picked = reduce_picks(module) if self.sweeps is not None else []
+            for found in picked:
+                remarks.append(self.remark("applied", found.message, found.location))
+            if picked:
+                self._again(module)
             if self.sweeps is not None and split_sweeps(module, self.sweeps == "parallel"):
                 self._again(module)
             for moved in interchange(module) if self.interchange else ():

@@ -42,7 +42,10 @@ from numba_mlir.passes.values import (
 #: the most that a computation may cost that is done more than once
 LIMIT = 16
 #: in additions; what is not here and no call of a function costs one
-_COSTS = {"arith.divf": 4, "math.sqrt": 4, "arith.divsi": 16, "arith.remsi": 16}
+_COSTS = {
+    "arith.divf": 4, "math.sqrt": 4, "arith.divsi": 16, "arith.remsi": 16,
+    "complex.re": 0, "complex.im": 0, "complex.create": 0,
+}  # fmt: skip
 _CALL = 32
 _LOOPS = frozenset({"scf.for", "scf.parallel"})
 
@@ -93,7 +96,8 @@ def _is_whole(producer: Computed) -> bool:
     )
 
 
-def _cost(op: Any) -> int:
+def cost(op: Any) -> int:
+    """What an operation costs, in additions."""
     if op.name in _COSTS:
         return _COSTS[op.name]
     calls = op.name.startswith(("math.", "numba.expr", "complex."))
@@ -114,7 +118,7 @@ def _inlined_loads(producer: Computed) -> list[Any]:
     if not any(order is not None and _is_other(order) for order in orders):
         return []
     full = [order for order in orders if order is None or -1 not in order]
-    if len(full) > 1 and sum(map(_cost, producer.body)) > LIMIT:
+    if len(full) > 1 and sum(map(cost, producer.body)) > LIMIT:
         return []
     provenance = Provenance()
     return [

@@ -42,7 +42,7 @@ def _new_memory(context: Any, builder: Any, size: Any, alignment: Any) -> Any:
     return made
 
 
-def _new_array(context: Any, builder: Any, array: Any, shape: Sequence[Any]) -> tuple[Any, Any]:
+def allocate(context: Any, builder: Any, array: Any, shape: Sequence[Any]) -> tuple[Any, Any]:
     """An array of Numba type ``array`` with layout C or F, and its bytes.
 
     ``shape`` are sizes of 64 bits, none of them negative.  ValueError where the array is larger
@@ -95,7 +95,7 @@ def allocator(array: Any, content: Content) -> Any:
             known = isinstance(like, types.Array)
             parse = arrayobj._parse_empty_like_args if known else arrayobj._parse_empty_args
             _, shapes = parse(context, builder, sig, args)
-            made, size = _new_array(context, builder, array, shapes)
+            made, size = allocate(context, builder, array, shapes)
             if content == "zeros":
                 cgutils.memset(builder, made.data, size, 0)
             elif content == "copy":

@@ -32,6 +32,7 @@ from numba_mlir.roundtrip.codegen import codegen_class
 from numba_mlir.roundtrip.device_inline import DeviceInline
 from numba_mlir.roundtrip.flags import Selection, TileSizes, select
 from numba_mlir.roundtrip.fresh_memory import FreshMemory
+from numba_mlir.roundtrip.picking import PickByWords
 from numba_mlir.roundtrip.sequential_codegen import sequential_class
 from numba_mlir.roundtrip.shared_memory import MarkShared
 
@@ -191,6 +192,7 @@ def generate_code(
         # Behind Codegen, which looks for np.empty; Numba's legalisation counts references later.
         pm.add_pass_after(FreshMemory, last)
     pm.add_pass_after(sequential, last)
+    pm.add_pass_after(PickByWords, last)
 
 
 def _type_reductions(pm: PassManager) -> None:
