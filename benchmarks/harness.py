@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import random
 import time
 import types
 from collections.abc import Callable, Mapping
@@ -215,10 +216,18 @@ class Prepared:
 def best_times(
     runs: Mapping[str, Timed], repeats: int, clock: Callable[[], float] = time.process_time
 ) -> dict[str, float]:
-    """The least seconds of each run by ``clock``; the runs take turns."""
+    """The least seconds of each run by ``clock``; the runs take turns, in changing order.
+
+    What comes behind a parallel loop finds the threads still waiting for the next one, and
+    a call of BLAS there takes longer.
+    """
     best = dict.fromkeys(runs, float("inf"))
-    for _ in range(repeats):
-        for name, run in runs.items():
+    order = list(runs.items())
+    shuffle = random.Random(1).shuffle
+    for number in range(repeats):
+        if number:
+            shuffle(order)
+        for name, run in order:
             start = clock()
             result = run()
             best[name] = min(best[name], clock() - start)
