@@ -3,7 +3,7 @@
     python benchmarks/peers.py [--threads 1 2] [--row NAME ...] [--json FILE] [--write]
 
 For each number of threads a process of its own runs on as many processors.  In it the
-implementations of a workload take turns, so that noise hits all of them alike; what counts is
+implementations of a workload take turns, in changing order; what counts is
 the least time: CPU time of the process on one thread, else wall time.  All results are compared
 with NumPy's first.  ``--write`` puts the tables into README.md and docs/performance.md.
 """
@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import random
 import subprocess
 import sys
 import time
@@ -101,8 +102,11 @@ def _take_turns(
 ) -> dict[str, dict[str, float]]:
     best = {name: {"wall": float("inf"), "cpu": float("inf")} for name in runs}
     end = time.perf_counter() + seconds
+    order = list(runs.items())
+    shuffle = random.Random(1).shuffle
     for number in range(_ROUNDS):
-        for name, run in runs.items():
+        shuffle(order)  # what comes behind a parallel loop, or large arrays, is slower or faster
+        for name, run in order:
             cpu, wall = time.process_time(), time.perf_counter()
             result = run()
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu

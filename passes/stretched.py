@@ -3,8 +3,9 @@
 Where broadcasting has many shapes to choose from, an element is read at ``j * s``, with an ``s``
 of 1 for a row and of 0 for a row of one element (:mod:`.masks`).  LLVM makes vectors of such a
 loop only where every ``s`` is 1.  So the innermost loop gets a version without factors for
-that case, and one in blocks for where each is 0 or 1: the rows of a block are copied to buffers
-in L1, a single element as often as there is room, and all are read there at ``j``.
+that case.  Of two different ones it gets a version for each, 0 while the other one is 1.  Where
+there are more, one in blocks: the rows of a block are copied to buffers in L1, a single element
+as often as there is room, and all are read there at ``j``.
 
     for j:  a[i, j] = b[i, j * s] + c[j * t]      becomes
     for blocks:  for j in block:  p[j] = b[i, 0] or b[i, j]
@@ -144,7 +145,7 @@ def _rewrite(loop: Any, rows: Sequence[_Row], function: Any) -> None:
     factors = list(dict.fromkeys(row.factor for row in rows))
     stored = {row.factor for row in rows if row.is_stored}
 
-    def stretched() -> None:
+    def blocks() -> None:
         at_least = mlir.arith.CmpIPredicate.sge
         long = mlir.arith.cmpi(at_least, mlir.arith.subi(high, low), index(_LEAST))
         known = [_is(f, 1) if f in stored else _is_zero_or_one(f) for f in factors]
@@ -153,7 +154,22 @@ def _rewrite(loop: Any, rows: Sequence[_Row], function: Any) -> None:
     def as_it_is() -> None:
         loop.clone().attributes[LOOP_ANNOTATION] = mlir.ir.Attribute.parse(_AS_IT_IS)
 
-    either(_all(_is(factor, 1) for factor in factors), lambda: _at_index(loop, rows), stretched)
+    def one_row(stretched: Sequence[Any]) -> None:
+        """Versions for each of two rows, where it is the other one that is not stretched."""
+        if not stretched:
+            as_it_is()
+            return
+        first, *others = stretched
+        known = [_is(factor, int(factor != first)) for factor in factors]
+        either(_all(known), lambda: _at_index(loop, rows, [first]), lambda: one_row(others))
+
+    def some() -> None:
+        if len(factors) == 2:
+            one_row([factor for factor in factors if factor not in stored])
+        else:
+            blocks()
+
+    either(_all(_is(factor, 1) for factor in factors), lambda: _at_index(loop, rows), some)
     loop.erase()
 
 
@@ -169,13 +185,14 @@ def _all(tests: Iterable[Any]) -> Any:
     return reduce(mlir.arith.andi, tests)
 
 
-def _at_index(loop: Any, rows: Sequence[_Row]) -> None:
-    """The loop where all factors are 1."""
+def _at_index(loop: Any, rows: Sequence[_Row], zeros: Sequence[Any] = ()) -> None:
+    """The loop where all factors are 1, but for ``zeros``."""
     low, high, step = loop.operands
     block = loop.regions[0].blocks[0]
 
     def body(iv: Any) -> tuple[()]:
-        values = {block.arguments[0]: iv, **{row.product: iv for row in rows}}
+        values = {block.arguments[0]: iv}
+        values |= {row.product: index(0) if row.factor in zeros else iv for row in rows}
         _copy(block, values)
         return ()
 

@@ -21,7 +21,14 @@ from typing import Any
 from numba_mlir import mlir
 from numba_mlir.passes.runs import runs
 from numba_mlir.passes.shapes import broadcast_axis, sizes_of_axis, tested_size, tests
-from numba_mlir.passes.values import ancestor_in, constant_int, nested, operations, owner
+from numba_mlir.passes.values import (
+    ancestor_in,
+    constant_int,
+    loop_indices,
+    nested,
+    operations,
+    owner,
+)
 
 #: attribute of an ``scf.if`` made here
 VERSIONS = "numba.versions"
@@ -43,7 +50,7 @@ class _Groups:
 
     def __init__(self, loops: list[Any]) -> None:
         self._parent: dict[Any, Any] = {}
-        for loop in loops:
+        for loop in (one for outer in loops for one in _with_inner(outer)):
             for bound in bounds(loop):
                 self._add(bound)
             for select, bound in tests(loop):
@@ -90,9 +97,14 @@ class _Groups:
 
 
 def bounds(loop: Any) -> list[Any]:
-    """The upper bounds of an ``scf.parallel``."""
-    rank = len(loop.regions[0].blocks[0].arguments)
+    """The upper bounds of an ``scf.parallel`` or ``scf.for``."""
+    rank = len(loop_indices(loop))
     return list(loop.operands)[rank : 2 * rank]
+
+
+def _with_inner(loop: Any) -> list[Any]:
+    """A loop and the plain ones inside it: reductions of rows."""
+    return [loop, *(op for op in nested(loop) if op.name == "scf.for")]
 
 
 def _version(run: list[Any]) -> Any | None:
@@ -143,13 +155,14 @@ def _branch(condition: Any, run: list[Any]) -> Any:
 
 def _assume_equal(op: Any, groups: _Groups, chosen: dict[Any, Any]) -> None:
     """Drop the tests of a loop, and take the same value for equal sizes."""
-    if op.name == _PARALLEL:
-        for select, bound in tests(op):
-            if groups.find(tested_size(select.operands[0])) == groups.find(bound):
-                select.result.replace_all_uses_with(select.operands[2])
-    for number, size in enumerate(op.operands):
-        if groups.knows(size):
-            op.operands[number] = chosen[groups.find(size)]
+    for one in _with_inner(op):
+        if one.name in (_PARALLEL, "scf.for"):
+            for select, bound in tests(one):
+                if groups.find(tested_size(select.operands[0])) == groups.find(bound):
+                    select.result.replace_all_uses_with(select.operands[2])
+        for number, size in enumerate(one.operands):
+            if groups.knows(size):
+                one.operands[number] = chosen[groups.find(size)]
 
 
 def _move_allocations(branch: Any) -> None:

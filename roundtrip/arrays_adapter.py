@@ -29,6 +29,7 @@ class ArrayRoundTrip(RoundTrip):
         return super().bring_in(state, record)
 
     def put_back(self, imported: Imported, state: Any, record: Record) -> None:
+        record.array_statements = True
         attributes = imported.function.operation.attributes
         super().put_back(imported, state, record)
         if state.flags.auto_parallel.enabled and ORDER_MATTERS in attributes:

@@ -34,8 +34,8 @@ class Record:
     ``timings`` are milliseconds by step ("import", the passes' names, "export"), summed
     over round trips.  ``passes`` are those that ran, ``exports`` counts the round trips
     that changed the function, ``refusals`` says why the others did not take place.
-    ``keeps_text`` says whether the
-    MLIR text of the stages is kept: compressed, about a tenth of its length.
+    ``array_statements`` says whether some became loops, ``keeps_text`` whether the MLIR text of
+    the stages is kept: compressed, about a tenth of its length.
     """
 
     function: str
@@ -47,19 +47,25 @@ class Record:
     remarks: list[Remark] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     exports: int = 0
+    array_statements: bool = False
     _texts: dict[str, bytes] = field(default_factory=dict, repr=False)
     _folder: Path | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, state: Any) -> Record:
         """The record of the compilation that ``state`` belongs to; made at its first use."""
-        found = state.metadata.get(METADATA_KEY)
+        found = cls.made(state)
         if found is None:
             func = state.func_id
             keeps = getattr(state.flags, "keeps_mlir_text", False)
             found = cls(func.func_qualname, func.filename, func.firstlineno, keeps)
             state.metadata[METADATA_KEY] = found
         return found
+
+    @classmethod
+    def made(cls, state: Any) -> Record | None:
+        """The record, where some pass has made it."""
+        return state.metadata.get(METADATA_KEY)
 
     def loc(self, line: int | None = None) -> numba_ir.Loc:
         """Numba's location of a line of the function, or of the function."""

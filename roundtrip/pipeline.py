@@ -302,8 +302,8 @@ def _sequential(pm: PassManager, selection: Selection) -> list[Step]:
         # Array statements become loops as in parallel functions, all on one live module.
         # Fusion needs Broadcast in front: it compares the bounds of loops.
         fusion = selection.value("fusion")
-        fuses, everything = bool(fusion), selection.value("codegen") is True
-        copies = fuses and everything and _packs(selection)
+        fuses = bool(fusion)
+        copies = fuses and _packs(selection)
         passes = [_broadcast(True, versions=fuses, products=fuses, copies=copies)]
         if fusion:
             passes.append(_sequential_fusion())

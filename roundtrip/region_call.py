@@ -78,9 +78,9 @@ class CompiledPiece:
         if defines(library, f"{self.code.name}.body"):
             return
         module = self.code.link(library, context, ("body",))
-        if not self.inline:
-            # a function of its own in profiles, whose arguments keep what is known about them
-            module.get_function(f"{self.code.name}.body").add_function_attribute("noinline")
+        # else a function of its own in profiles, whose arguments keep what is known about them
+        attribute = "alwaysinline" if self.inline else "noinline"
+        module.get_function(f"{self.code.name}.body").add_function_attribute(attribute)
         add(module, library)
 
 

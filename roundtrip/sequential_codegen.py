@@ -1,8 +1,9 @@
 """The pass Codegen for functions without ``parallel=True``: pieces of them by MLIR.
 
 Loops, or whole functions of numbers, are compiled by MLIR as functions of their own, which
-what remains of Numba's function calls.  By default only where functions of the C library
-that have vector versions are called: LLVM makes the same of everything else.
+what remains of Numba's function calls.  By default only loops of functions with array
+statements, and where functions of the C library that have vector versions are called: LLVM
+makes the same of everything else.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from numba_mlir.roundtrip import vectormath
 from numba_mlir.roundtrip.adapter import translated_errors
 from numba_mlir.roundtrip.codegen import NAME, codegen_class, fastmath_of
 from numba_mlir.roundtrip.instruments import Record
+
+#: a sum over so many loops is one of few elements in many cases (a window of an image): it is
+#: computed where it stands, since a call would take as long
+_WINDOW = 3
 
 
 class SequentialCodegenPass(FunctionPass):
@@ -53,9 +58,12 @@ class SequentialCodegenPass(FunctionPass):
         return done
 
     def _may_gain(self, state: Any) -> bool:
-        """A quick look for functions that have vector versions."""
+        """A quick look for array statements and functions that have vector versions."""
         from numba_mlir.roundtrip.vectorcalls import calls_vector_functions
 
+        record = Record.made(state)
+        if record is not None and record.array_statements:
+            return True
         return not self.precise and calls_vector_functions(state)
 
     def _compile(self, state: Any, record: Record) -> bool:
@@ -146,9 +154,10 @@ class _Pieces:
         state = self._state
         piece = RegionImport(state, self._accesses, region).run(self._function, self._fresh)
         piece.module.operation.verify()
-        if not self._options.everything and not _gains(piece):
+        if not (self._options.everything or self._gains(piece)):
             return False
         self._record.keep_stage("whole-function" if region.whole else "loop", piece.module)
+        is_window = _sums_over(piece.module.operation) >= _WINDOW
         name = re.sub(r"\W+", "_", state.func_id.func_name) + f".{region.loc.line}"
         options = Options(fastmath_of(state.flags), self._options.precise)
         code = compile_body(piece.module, piece.ways, name, region.loc, options)
@@ -157,25 +166,36 @@ class _Pieces:
             code,
             tuple(kind for _, kind in piece.captured),
             numbers_of(piece.outs),
-            inline=region.whole and not self._function.loops,
+            inline=(region.whole and not self._function.loops) or is_window,
         )
         Replacement(state, self._function, region).run(compiled, names, piece.outs)
         what = "the whole function" if region.whole else "the loop"
         self._remark("applied", f"machine code of {what} by MLIR", region.loc)
         return True
 
+    def _gains(self, piece: Any) -> bool:
+        """Whether it is a loop of a function with array statements, whose arrays are known to be
+        apart here, or calls functions that LLVM can make vectors of."""
+        from numba_mlir.passes.gains import vector_functions
+        from numba_mlir.passes.to_llvm import function
+
+        if self._record.array_statements and not piece.region.whole:
+            return True
+        if self._options.precise:
+            return False
+        symbols = vector_functions(function(piece.module, "body"), inlined=piece.region.whole)
+        return any(map(vectormath.variants, symbols))
+
     def _remark(self, kind: Any, message: str, loc: Any) -> None:
         loc = loc or self._state.func_ir.loc
         self._record.remarks.append(Remark(kind, NAME, message, loc.line, loc.filename))
 
 
-def _gains(piece: Any) -> bool:
-    """Whether functions are called that LLVM can make vectors of."""
-    from numba_mlir.passes.gains import vector_functions
-    from numba_mlir.passes.to_llvm import function
-
-    symbols = vector_functions(function(piece.module, "body"), inlined=piece.region.whole)
-    return any(map(vectormath.variants, symbols))
+def _sums_over(op: Any) -> int:
+    """The most loops inside each other that carry a number on."""
+    inner = [one.operation for region in op.regions for block in region for one in block]
+    own = op.name == "scf.for" and len(op.results) > 0
+    return own + max(map(_sums_over, inner), default=0)
 
 
 @functools.cache

@@ -147,3 +147,21 @@ def test_a_loop_that_was_moved_in_front_does_not_join_behind() -> None:
     for shape in SHAPES:
         x = np.random.default_rng(0).normal(size=shape)
         same(f(x), (x / 2, abs(x / 2) + 0.5, x))
+
+
+def test_a_version_for_equal_sizes_knows_the_bounds_of_rows() -> None:
+    """Sums of rows inside a version have its bounds too, and need no array of one row."""
+
+    def forces(x, y, mass):
+        dx, dy = x - x[:, None], y - y[:, None]
+        pull = mass / (dx * dx + dy * dy + 0.1)
+        return (dx * pull).sum(axis=1), (dy * pull).sum(axis=1)
+
+    compiled, rng = njit(parallel=True)(forces), np.random.default_rng(0)
+    for n, m in ((1, 1), (5, 5), (1, 5), (5, 1), (40, 40)):
+        args = rng.random(n), rng.random(n), rng.random(m)
+        for got, want in zip(compiled(*args), forces(*args), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-12)
+    equal = compiled.inspect_mlir(stage="after-row-fusion").split("} else {")[0]
+    assert equal.count("scf.for") == 1
+    assert equal.count("memref.alloc(") == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import re
 from typing import Any
 
 import numba
@@ -142,6 +143,62 @@ def test_what_gains_nothing_is_left_to_numba(function: Any) -> None:
 
 
 @needs_vectors
+def relax(a: Any, b: Any) -> None:
+    for _ in range(3):
+        b[1:-1] = 0.25 * (a[:-2] + a[2:]) + 0.5 * a[1:-1]
+        a[1:-1] = 0.25 * (b[:-2] + b[2:]) + 0.5 * b[1:-1]
+
+
+def by_masks(a: Any, b: Any) -> None:
+    m = (a > 0.3) & (b < 0.7)
+    a[m] = b[m] * 2
+    b += m
+
+
+@pytest.mark.parametrize("function", [relax, by_masks])
+def test_loops_of_array_statements_by_default(function: Any) -> None:
+    compiled = njit(function)
+    for n in (3, 4, 17, 1000):
+        for make in (lambda a: a, lambda a: np.repeat(a, 2)[::2], lambda a: a[::-1]):
+            rng = np.random.default_rng(n)
+            a, b = make(rng.random(n)), make(rng.random(n))
+            c, d = a.copy(), b.copy()
+            compiled(a, b)
+            function(c, d)
+            np.testing.assert_allclose(a, c, rtol=1e-13)
+            np.testing.assert_allclose(b, d, rtol=1e-13)
+    assert "machine code of the loop by MLIR" in compiled.mlir_diagnostics()
+
+
+def test_arrays_of_array_statements_may_overlap() -> None:
+    compiled = njit(relax)
+    for shift in (1, 2, 5):
+        memory = np.random.default_rng(shift).random(40)
+        copy = memory.copy()
+        compiled(memory[:-shift], memory[shift:])
+        relax(copy[:-shift], copy[shift:])
+        np.testing.assert_allclose(memory, copy, rtol=1e-13)
+
+
+def windows(a: Any, w: Any) -> Any:
+    k, n = w.shape[0], a.shape[0] - w.shape[0] + 1
+    out = np.empty((n, n))
+    for i in range(n):
+        for j in range(n):
+            out[i, j] = (a[i : i + k, j : j + k] * w).sum()
+    return out
+
+
+def test_sums_of_windows_are_no_calls() -> None:
+    compiled, rng = njit(windows), np.random.default_rng(0)
+    for k in (1, 2, 3, 7):
+        a, w = rng.random((11, 11)), rng.random((k, k))
+        np.testing.assert_allclose(compiled(a, w), windows(a, w), rtol=1e-13)
+    (text,) = compiled.inspect_llvm().values()
+    assert "machine code of the loop by MLIR" in compiled.mlir_diagnostics()
+    assert not re.search(r"call [^\n]*@mlir\.windows", text)
+
+
 def test_functions_of_numbers_are_inlined_into_loops_of_others() -> None:
     scale = njit(lambda x: math.exp(-x * x) + 1)
 
