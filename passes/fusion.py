@@ -341,7 +341,7 @@ class _FunctionFusion:
         if self._not_worth_it(group, loop, between):
             return "both contain inner loops and they have no array in common"
         if any(orders_differ(member, loop) for member in group.loops):
-            return "one goes along rows, one along columns, and they need nothing of each other"
+            return "one goes along rows, one along columns"
         above = self._with_late_checks(group, loop, way)
         if above is None:
             return "that their sizes are equal is checked too late"

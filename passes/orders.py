@@ -18,8 +18,20 @@ _LOOPS = frozenset({"scf.for", "scf.parallel"})
 
 def orders_differ(left: Loop, right: Loop) -> bool:
     """Whether one of two loops goes along columns in the loops inside, the other one does
-    not, and neither accesses an array that the other writes."""
-    return goes_along_columns(left) != goes_along_columns(right) and not _communicate(left, right)
+    not, and neither accesses an array that the other writes, or the other one stores its elements
+    far apart: sums of neighbouring columns are added up where they are neighbours."""
+    one, other = goes_along_columns(left), goes_along_columns(right)
+    if one == other:
+        return False
+    return stores_far_apart(right if one else left) or not _communicate(left, right)
+
+
+def stores_far_apart(loop: Loop) -> bool:
+    """Whether a loop over one index stores at places that are no neighbours."""
+    (iv, *others) = loop.ivs
+    writes = [access for access in loop.effects.writes() if access.indices is not None]
+    references = [Reference(access.memref, access.indices or (), True) for access in writes]
+    return not others and any(step(reference, iv) == "far" for reference in references)
 
 
 def goes_along_columns(loop: Loop) -> bool:

@@ -484,8 +484,7 @@ def test_rows_and_columns_keep_an_order_each() -> None:
     )
     assert messages(result, "applied") == []
     assert messages(result, "missed") == [
-        "the loops of lines 4 and 5 were not fused: one goes along rows, one along columns, and "
-        "they need nothing of each other"
+        "the loops of lines 4 and 5 were not fused: one goes along rows, one along columns"
     ]
 
 

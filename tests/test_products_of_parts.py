@@ -86,3 +86,20 @@ def test_tiling_of_sums_at_a_shifted_place() -> None:
     compiled = njit(parallel=True)(columns_into)
     compiled(np.ones((4, 5)), np.ones(4), np.ones(5), 2)
     assert "iterations may meet" not in str(compiled.mlir_diagnostics())
+
+
+def into_column(a, x, y, k):
+    out = np.ones((a.shape[1], a.shape[1]))
+    out[k:, 1] = x @ a[:, k:] / 3.0
+    out[1, k:] = out[k:, 1]
+    return out
+
+
+@pytest.mark.parametrize("options", [{"parallel": True}, {}])
+def test_sums_for_a_column_are_added_up_side_by_side(options: dict[str, Any]) -> None:
+    compiled, rng = njit(**options)(into_column), np.random.default_rng(1)
+    for n, m in ((5, 7), (1, 9), (9, 3), (300, 133)):
+        a, x, y = (rng.random(shape) for shape in ((n, m), (n,), (m,)))
+        for k in (0, 2, m):
+            np.testing.assert_allclose(compiled(a, x, y, k), into_column(a, x, y, k), rtol=1e-12)
+    assert "innermost, along which the arrays are contiguous" in compiled.mlir_diagnostics()
