@@ -1,11 +1,12 @@
 """Rows that broadcasting stretches, put beside the others before they are combined.
 
 Where broadcasting has many shapes to choose from, an element is read at ``j * s``, with an ``s``
-of 1 for a row and of 0 for a row of one element (:mod:`.masks`).  LLVM makes vectors of such a
-loop only where every ``s`` is 1.  So the innermost loop gets a version without factors for
-that case.  Of two different ones it gets a version for each, 0 while the other one is 1.  Where
-there are more, one in blocks: the rows of a block are copied to buffers in L1, a single element
-as often as there is room, and all are read there at ``j``.
+of 1 for a row and of 0 for a row of one element (:mod:`.masks`), where it has few at
+``select(n == 1, 0, j)``.  LLVM makes vectors of such a loop only where every ``s`` is 1, if at all.
+So the innermost loop gets a version without factors for that case, and, if they are few, one for
+each set of factors that are 0.  Where there are more, it gets one in blocks: the rows of a block
+are copied to buffers in L1, a single element as often as there is room, and all are read there
+at ``j``.
 
     for j:  a[i, j] = b[i, j * s] + c[j * t]      becomes
     for blocks:  for j in block:  p[j] = b[i, 0] or b[i, j]
@@ -18,7 +19,8 @@ Short rows, and factors that are something else, keep the loop as it was.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -45,6 +47,8 @@ from numba_mlir.passes.values import (
 
 #: elements of a block, and of the shortest row that is worth it
 _BLOCK, _LEAST = 256, 16
+#: factors that versions are made for, in bodies of at most so many operations
+_VERSIONED, _SHORT = 3, 40
 #: rows that are put into buffers at a time
 _MOST = 8
 _HARMLESS = ("arith.", "math.", "index.")
@@ -62,7 +66,8 @@ def side_by_side(function: Any) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Row:
-    """A load at ``shift + iv * factor`` of the last axis."""
+    """A load at ``shift + iv * factor`` of the last axis; a factor that is a truth value says
+    whether the row has one element."""
 
     load: Any
     product: Any
@@ -115,14 +120,23 @@ def _terms(op: Any, loop: Any) -> tuple[Any, Any, Any] | None:
         return None
     iv = loop.regions[0].blocks[0].arguments[0]
     for product, shift in _sums(place):
-        made = owner(product)
-        if made is None or made.name != "arith.muli" or not defined_inside(product, loop):
-            continue
-        factors = [one for one in made.operands if one != iv]
-        others = [one for one in (*factors, shift) if one is not None]
-        if len(factors) == 1 and not any(defined_inside(one, loop) for one in others):
-            return product, factors[0], shift
+        factor = _factor(product, iv) if defined_inside(product, loop) else None
+        others = [one for one in (factor, shift) if one is not None]
+        if factor is not None and not any(defined_inside(one, loop) for one in others):
+            return product, factor, shift
     return None
+
+
+def _factor(product: Any, iv: Any) -> Any | None:
+    """s where ``product`` is ``iv * s``, c where it is ``select(c, 0, iv)``; else None."""
+    made = owner(product)
+    if made is None or made.name not in ("arith.muli", "arith.select"):
+        return None
+    factors = [one for one in made.operands if one != iv]
+    if made.name == "arith.muli":
+        return factors[0] if len(factors) == 1 else None
+    is_test = made.operands[2] == iv and constant_int(made.operands[1]) == 0
+    return made.operands[0] if is_test else None
 
 
 def _sums(place: Any) -> list[tuple[Any, Any]]:
@@ -154,31 +168,39 @@ def _rewrite(loop: Any, rows: Sequence[_Row], function: Any) -> None:
     def as_it_is() -> None:
         loop.clone().attributes[LOOP_ANNOTATION] = mlir.ir.Attribute.parse(_AS_IT_IS)
 
-    def one_row(stretched: Sequence[Any]) -> None:
-        """Versions for each of two rows, where it is the other one that is not stretched."""
-        if not stretched:
-            as_it_is()
+    def versions(zeros: Sequence[Sequence[Any]], otherwise: Callable[[], None]) -> None:
+        """A version for each set of factors that are 0 while the others are 1."""
+        if not zeros:
+            otherwise()
             return
-        first, *others = stretched
-        known = [_is(factor, int(factor != first)) for factor in factors]
-        either(_all(known), lambda: _at_index(loop, rows, [first]), lambda: one_row(others))
+        first, *others = zeros
+        known = _all(_is(factor, int(factor not in first)) for factor in factors)
+        either(known, lambda: _at_index(loop, rows, first), lambda: versions(others, otherwise))
 
-    def some() -> None:
-        if len(factors) == 2:
-            one_row([factor for factor in factors if factor not in stored])
-        else:
-            blocks()
-
-    either(_all(_is(factor, 1) for factor in factors), lambda: _at_index(loop, rows), some)
+    size = len(operations(loop.regions[0].blocks[0]))
+    if len(factors) <= _VERSIONED and size <= _SHORT:
+        free = [factor for factor in factors if factor not in stored]
+        counts = range(len(free) + 1)
+        versions([z for n in counts for z in itertools.combinations(free, n)], as_it_is)
+    else:
+        versions([()], blocks)
     loop.erase()
 
 
 def _is(factor: Any, number: int) -> Any:
-    return mlir.arith.cmpi(mlir.arith.CmpIPredicate.eq, factor, index(number))
+    if isinstance(factor.type, mlir.ir.IndexType):
+        return mlir.arith.cmpi(mlir.arith.CmpIPredicate.eq, factor, index(number))
+    return mlir.arith.xori(factor, _truth(True)) if number else factor
 
 
 def _is_zero_or_one(factor: Any) -> Any:
-    return mlir.arith.cmpi(mlir.arith.CmpIPredicate.ule, factor, index(1))
+    if isinstance(factor.type, mlir.ir.IndexType):
+        return mlir.arith.cmpi(mlir.arith.CmpIPredicate.ule, factor, index(1))
+    return _truth(True)
+
+
+def _truth(value: bool) -> Any:
+    return mlir.arith.constant(mlir.ir.IntegerType.get_signless(1), int(value))
 
 
 def _all(tests: Iterable[Any]) -> Any:

@@ -77,6 +77,7 @@ def _is_pick(typemap: Any, stmt: Any) -> bool:
         all(type(kind) is types.Array and kind.ndim == 1 for kind in (*kinds, mask))
         and mask.dtype == types.boolean
         and mask.layout == "C"
+        and kinds[1].aligned
         and kinds[0].layout == "C"
         and kinds[0].dtype == kinds[1].dtype
         and isinstance(kinds[0].dtype, (types.Number, types.Boolean))

@@ -61,6 +61,29 @@ def test_is_in_blocks() -> None:
     assert "alloca [256 x double]" in compiled.inspect_llvm(compiled.signatures[0])
 
 
+def three(a, b, c):
+    return np.minimum(a, b + c)
+
+
+def standardise(a, b, c):
+    a[:] = (a - b) * c
+    return a
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+@pytest.mark.parametrize("function", [three, standardise])
+def test_few_rows_have_a_version_each(function: Any, parallel: bool) -> None:
+    compiled, rng = njit(parallel=parallel)(function), np.random.default_rng(1)
+    for n in (0, 1, 2, 15, 100, 300):
+        for kinds in itertools.product([(3, n), (3, 1), (1, n), (1, 1)], repeat=2):
+            args = [rng.random(shape) for shape in ((3, n), *kinds)]
+            want = function(*(x.copy() for x in args))
+            np.testing.assert_array_equal(compiled(*args), want, strict=True)
+    (text,) = compiled.inspect_llvm().values()
+    assert "alloca [256 x double]" not in text
+    assert "x double>" in text
+
+
 def own_row(a):
     a[:] = a + a[:1] * a[:, :1]
     return a
