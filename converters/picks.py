@@ -16,9 +16,7 @@ from numba_mlir.converters import arrays, elementwise, kept, reduction_calls, sc
 from numba_mlir.converters.frame import Frame
 from numba_mlir.converters.slots import Env, Slot
 from numba_mlir.dialect import PICKED
-
-#: what NumPy says where the sizes differ, without the numbers
-MESSAGE = "boolean index did not match indexed array along axis 0"
+from numba_mlir.errors import MASK_DOES_NOT_FIT
 
 
 def flags(frame: Frame, env: Env, expr: Any) -> dict[str, bool]:
@@ -44,7 +42,7 @@ def _check(frame: Frame, array: Slot, mask: Slot, loc: Any) -> None:
         for other in (wanted, frame.index_constant(0))
     ]
     number = arith.extui(scalars.to_mlir(types.intp), arith.ori(*fits))
-    check = reduction_calls.checker(MESSAGE, loc.filename, loc.line, IndexError)
+    check = reduction_calls.checker(MASK_DOES_NOT_FIT, loc.filename, loc.line, IndexError)
     kept.check(frame, loc, check, (number, types.intp))
 
 

@@ -7,6 +7,9 @@ from typing import Any
 
 from numba.core.errors import NumbaError, UnsupportedError
 
+#: NumPy's message of the IndexError for ``a[m]`` with a mask of another size, without the numbers
+MASK_DOES_NOT_FIT = "boolean index did not match indexed array along axis 0"
+
 
 class MLIRRoundtripError(NumbaError):
     """Something went wrong in a round trip; carries the user's source line."""

@@ -24,7 +24,7 @@ from numba.core.typing import signature
 from numba.np import arrayobj
 from numba.parfors.parfor import Parfor
 
-from numba_mlir.converters.picks import MESSAGE
+from numba_mlir.errors import MASK_DOES_NOT_FIT
 from numba_mlir.roundtrip import block_cache
 from numba_mlir.roundtrip.fresh_memory import allocate
 from numba_mlir.roundtrip.typed_calls import typed_call
@@ -102,8 +102,9 @@ def picker(filename: str, line: int) -> Any:
             pick = _Pick(context, builder, sig, args)
             with builder.if_then(pick.does_not_fit(), likely=False):
                 where = context.fndesc.qualname if context.fndesc is not None else None
+                place, text = ir.Loc(filename, line), (MASK_DOES_NOT_FIT,)
                 context.call_conv.return_user_exc(
-                    builder, IndexError, (MESSAGE,), loc=ir.Loc(filename, line), func_name=where
+                    builder, IndexError, text, loc=place, func_name=where
                 )
             return pick.run()
 
