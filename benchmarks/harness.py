@@ -11,10 +11,11 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import itertools
 import random
 import time
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -213,20 +214,24 @@ class Prepared:
         return function
 
 
-def best_times(
-    runs: Mapping[str, Timed], repeats: int, clock: Callable[[], float] = time.process_time
-) -> dict[str, float]:
-    """The least seconds of each run by ``clock``; the runs take turns, in changing order.
+def turns(runs: Mapping[str, Timed]) -> Iterator[list[tuple[str, Timed]]]:
+    """Rounds in which each run has its turn, in changing order, without end.
 
     What comes behind a parallel loop finds the threads still waiting for the next one, and
     a call of BLAS there takes longer.
     """
+    order, shuffle = list(runs.items()), random.Random(1).shuffle
+    while True:
+        shuffle(order)
+        yield order
+
+
+def best_times(
+    runs: Mapping[str, Timed], repeats: int, clock: Callable[[], float] = time.process_time
+) -> dict[str, float]:
+    """The least seconds of each run by ``clock``; the runs take `turns`."""
     best = dict.fromkeys(runs, float("inf"))
-    order = list(runs.items())
-    shuffle = random.Random(1).shuffle
-    for number in range(repeats):
-        if number:
-            shuffle(order)
+    for order in itertools.islice(turns(runs), repeats):
         for name, run in order:
             start = clock()
             result = run()

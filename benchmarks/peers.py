@@ -11,10 +11,10 @@ with NumPy's first.  ``--write`` puts the tables into README.md and docs/perform
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
-import random
 import subprocess
 import sys
 import time
@@ -100,12 +100,11 @@ def measure_row(name: str, size: str, seconds: float, only: Sequence[str]) -> di
 def _take_turns(
     runs: Mapping[str, Callable[[], Any]], seconds: float
 ) -> dict[str, dict[str, float]]:
+    from harness import turns
+
     best = {name: {"wall": float("inf"), "cpu": float("inf")} for name in runs}
     end = time.perf_counter() + seconds
-    order = list(runs.items())
-    shuffle = random.Random(1).shuffle
-    for number in range(_ROUNDS):
-        shuffle(order)  # what comes behind a parallel loop, or large arrays, is slower or faster
+    for number, order in enumerate(itertools.islice(turns(runs), _ROUNDS)):
         for name, run in order:
             cpu, wall = time.process_time(), time.perf_counter()
             result = run()

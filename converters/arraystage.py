@@ -226,16 +226,14 @@ def _call(stage: ArrayStage, frame: Frame, env: Env, stmt: Any) -> None:
         if known is not None:
             _learn(env, stmt, sizes=known)
         return
-    if function is len and len(stmt.value.args) == 1:
-        array = env.get(stmt.value.args[0].name)
-        if picks.is_picked(array):
-            env[target] = arrays.size_slot(frame, array, 0)
-            return
+    is_len = function is len and len(stmt.value.args) == 1
+    array = env.get(stmt.value.args[0].name) if is_len else None
+    if picks.is_picked(array):
+        env[target] = arrays.size_slot(frame, array, 0)
+        return
     keep(frame, env, stmt, pure=calls.is_pure_call(frame, env, stmt.value))
-    if function is len and len(stmt.value.args) == 1:
-        array = env.get(stmt.value.args[0].name)
-        if arrays.is_native(array) and array.type.ndim:
-            _learn(env, stmt, index=arrays.dim(frame, array, 0))
+    if arrays.is_native(array) and array.type.ndim:
+        _learn(env, stmt, index=arrays.dim(frame, array, 0))
     if function is slice:
         parts = [env.get(arg.name) for arg in stmt.value.args]
         if all(part is not None and part.python is not MISSING for part in parts):

@@ -24,6 +24,7 @@ from numba_mlir.converters.casts import cast, cast_all, is_true
 from numba_mlir.converters.lowering import Emission
 from numba_mlir.converters.registry import EMITTERS, Table
 from numba_mlir.converters.scalars import constant, kind
+from numba_mlir.dialect import HIDDEN
 
 Type = types.Type
 Kernel = Callable[..., Any]
@@ -362,8 +363,7 @@ for _name in _LIBM:
     EMITTERS.add(f"math.{_name}", lambda e, n=_name: e.libm(n, *e.args))
 
 
-#: the same number, of which LLVM does not know which it is
-EMITTERS.add("llvm.intr.arithmetic.fence", lambda e: e.intrinsic("arithmetic.fence", *e.args))
+EMITTERS.add(HIDDEN, lambda e: e.intrinsic("arithmetic.fence", *e.args))
 
 
 @EMITTERS.rule("math.absi")

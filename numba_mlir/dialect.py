@@ -47,6 +47,8 @@ ORDERED = "numba.ordered"
 #: unit attribute of a ``pyir.stmt`` of an array and a mask: it makes the array of the elements
 #: that the mask picks, and has no other effect
 PICKED = "picked"
+#: LLVM's operation for the same number, of which its optimisers do not know which it is
+HIDDEN = "llvm.intr.arithmetic.fence"
 #: of a view (``view_of``) that Numba's own analysis of aliases does not know
 UNKNOWN_VIEW = "unknown_view"
 

@@ -35,6 +35,12 @@ def address_of(array: Any) -> Any:
     return mlir.ir.Operation.create(ADDRESS, [kind], [array]).result
 
 
+def load_at(array: Any, *where: Any) -> Any:
+    """``memref.load`` of one element."""
+    kind = array.type.element_type
+    return mlir.ir.Operation.create("memref.load", [kind], [array, *where]).result
+
+
 def for_loop(
     bounds: tuple[Any, Any, Any],
     body: Callable[..., Iterable[Any]],

@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from numba_mlir.dialect import PICKED, UNKNOWN_VIEW
+from numba_mlir.dialect import HIDDEN, PICKED, UNKNOWN_VIEW
 from numba_mlir.passes.keys import ASSERT, is_known
 from numba_mlir.passes.provenance import Provenance, Reach, Root
-from numba_mlir.passes.values import ADDRESS, FENCE, constant_int, is_memref, nested, owner
+from numba_mlir.passes.values import ADDRESS, constant_int, is_memref, nested, owner
 from numba_mlir.passes.views import VIEW_OPS, view_base, whole_base
 
 #: checks of sizes: they may raise and do nothing else, and may do so earlier
@@ -37,7 +37,7 @@ _STRUCTURE = frozenset(
 _PURE_OPS = frozenset(
     {"numba.wrap_index", "numba.undef", "numba.box", "numba.unbox"}
     | {"numba.disjoint", "numba.column_major", ADDRESS}
-    | {FENCE, "memref.dim", "memref.alloc", "func.return", "cf.br", "cf.cond_br", "cf.switch"}
+    | {HIDDEN, "memref.dim", "memref.alloc", "func.return", "cf.br", "cf.cond_br", "cf.switch"}
     | VIEW_OPS
 )
 
@@ -119,7 +119,9 @@ def _add(effects: Effects, op: Any, provenance: Provenance, local: set[Any]) -> 
         effects.checks.append(op)
     elif name == "numba.unaliased":  # copies its first operand where it overlaps the second
         _access(effects, op, op.operands[0], None, False, provenance, local)
-    elif PICKED in op.attributes:  # a new array of elements of the first operand
+    elif (
+        name == STATEMENT and PICKED in op.attributes
+    ):  # a new array of elements of the first operand
         for array in op.operands:
             _access(effects, op, array, None, False, provenance, local)
     elif name.startswith("numba.expr"):

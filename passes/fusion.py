@@ -9,7 +9,8 @@ the other as the head of a group and lets every later loop of the block join tha
 3. can be brought next to it (`motion`), and
 4. is worth it: loops that both contain inner loops and have no array in common are
    fused only when no effectful operation stands between them, and loops that go through
-   memory in different orders only when one needs what the other makes (`orders`).
+   memory in different orders only when one needs what the other makes, and does not store
+   it far apart (`orders`).
 
 Loops of different numbers of indices fuse over the first of them ("rows") when one of them
 reduces rows and they have an array in common (`rows_reason`); what is left of the others

@@ -1,4 +1,5 @@
-"""Which functions of the C library LLVM can compute for many numbers at a time."""
+"""What decides whether a piece gains: functions of the C library that LLVM can compute for many
+numbers at a time, and loops inside each other."""
 
 from __future__ import annotations
 
@@ -44,3 +45,10 @@ def _free_calls(loop: Any) -> list[Any]:
         elif op.name in libm.FUNCTIONS:
             found.append(op)
     return found
+
+
+def carrying_depth(op: Any) -> int:
+    """The most ``scf.for`` inside each other that carry values on, as those of a sum do."""
+    inner = [one for region in op.regions for block in region.blocks for one in operations(block)]
+    own = op.name == "scf.for" and len(op.results) > 0
+    return own + max(map(carrying_depth, inner), default=0)

@@ -26,14 +26,13 @@ from collections.abc import Callable
 from typing import Any
 
 from numba_mlir import mlir
-from numba_mlir.dialect import PICKED
-from numba_mlir.passes.building import index, reduction, size_of
-from numba_mlir.passes.effects import is_pure_name, may_trap, summarise
+from numba_mlir.dialect import HIDDEN, PICKED
+from numba_mlir.passes.building import index, load_at, reduction, size_of
+from numba_mlir.passes.effects import STATEMENT, is_pure_name, may_trap, summarise
 from numba_mlir.passes.inlining import LIMIT, cost
 from numba_mlir.passes.keys import Equalities
 from numba_mlir.passes.provenance import Provenance
 from numba_mlir.passes.values import (
-    FENCE,
     ancestor_in_region,
     constant_int,
     display_name,
@@ -58,7 +57,7 @@ def reduce_picks(module: Any) -> list[Reduced]:
     """Do so in all functions of ``module``."""
     done: list[Reduced] = []
     for op in nested(module.operation):
-        if PICKED in op.attributes:
+        if op.name == STATEMENT and PICKED in op.attributes:
             pick = _Pick(op)
             if pick.is_understood():
                 done.append(pick.reduce())
@@ -148,7 +147,7 @@ class _Pick:
                 load.operands[0] = self.array
         start = [_hidden(value) for value in list(loop.operands)[3:]]
         with mlir.ir.InsertionPoint(last), loop.location:
-            picked = _load(self.mask, iv)
+            picked = load_at(self.mask, iv)
             for number, neutral in enumerate(start):
                 term = last.operands[number]
                 last.operands[number] = mlir.arith.select(picked, term, neutral)
@@ -157,7 +156,7 @@ class _Pick:
         wide = mlir.ir.IntegerType.get_signless(64)
         found = reduction(
             (index(0), size, index(1)),
-            lambda iv: mlir.arith.extui(wide, _load(self.mask, iv)),
+            lambda iv: mlir.arith.extui(wide, load_at(self.mask, iv)),
             mlir.arith.addi,
             mlir.arith.constant(wide, 0),
         )
@@ -169,16 +168,11 @@ def _hidden(neutral: Any) -> Any:
     and no vectors."""
     if not isinstance(neutral.type, mlir.ir.FloatType):
         return neutral
-    return mlir.ir.Operation.create(FENCE, [neutral.type], [neutral]).result
+    return mlir.ir.Operation.create(HIDDEN, [neutral.type], [neutral]).result
 
 
 def _body(loop: Any) -> Any:
     return loop.regions[0].blocks[0]
-
-
-def _load(array: Any, iv: Any) -> Any:
-    kind = array.type.element_type
-    return mlir.ir.Operation.create("memref.load", [kind], [array, iv]).result
 
 
 def _between(first: Any, last: Any) -> list[Any]:

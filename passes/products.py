@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from numba_mlir import mlir
-from numba_mlir.passes.building import for_loop, index, parallel_loop, size_of
+from numba_mlir.passes.building import for_loop, index, load_at, parallel_loop, size_of
 from numba_mlir.passes.effects import Effects, summarise
 from numba_mlir.passes.keys import Equalities
 from numba_mlir.passes.provenance import Provenance, Root
@@ -286,13 +286,10 @@ def _loop(
     zero = arith.constant(element, ir.FloatAttr.get(element, 0.0))
     low, one = index(0), index(1)
 
-    def load(array: Any, *where: Any) -> Any:
-        return ir.Operation.create("memref.load", [element], [array, *where]).result
-
     def body(i: Any) -> None:
         def step(k: Any, total: Any) -> list[Any]:
             where = (i, k) if by_rows else (k, i)
-            term = arith.mulf(load(matrix, *where), load(vector, k))
+            term = arith.mulf(load_at(matrix, *where), load_at(vector, k))
             return [ir.Operation.create("arith.addf", [element], [total, term], flags).result]
 
         (total,) = for_loop((low, length, one), step, [zero])

@@ -31,6 +31,7 @@ from numba_mlir.passes.building import (
     either,
     for_loop,
     index,
+    load_at,
     on_stack,
     only,
 )
@@ -190,17 +191,17 @@ def _rewrite(loop: Any, rows: Sequence[_Row], function: Any) -> None:
 def _is(factor: Any, number: int) -> Any:
     if isinstance(factor.type, mlir.ir.IndexType):
         return mlir.arith.cmpi(mlir.arith.CmpIPredicate.eq, factor, index(number))
-    return mlir.arith.xori(factor, _truth(True)) if number else factor
+    return mlir.arith.xori(factor, _true()) if number else factor
 
 
 def _is_zero_or_one(factor: Any) -> Any:
     if isinstance(factor.type, mlir.ir.IndexType):
         return mlir.arith.cmpi(mlir.arith.CmpIPredicate.ule, factor, index(1))
-    return _truth(True)
+    return _true()
 
 
-def _truth(value: bool) -> Any:
-    return mlir.arith.constant(mlir.ir.IntegerType.get_signless(1), int(value))
+def _true() -> Any:
+    return mlir.arith.constant(mlir.ir.IntegerType.get_signless(1), 1)
 
 
 def _all(tests: Iterable[Any]) -> Any:
@@ -252,7 +253,7 @@ def _blocks(loop: Any, rows: Sequence[_Row], function: Any) -> None:
             values = {block.arguments[0]: iv}
             values |= {row.product: iv for row in rows if row.is_stored}
             for load, buffer in buffers.items():
-                values[load.result] = _load(load.result.type, [buffer, place])
+                values[load.result] = load_at(buffer, place)
             _copy(block, values)
             return ()
 
@@ -279,13 +280,9 @@ def _take(row: _Row, buffer: Any, begin: Any, last: Any) -> None:
 
 def _element(row: _Row, number: Any) -> Any:
     place = number if row.shift is None else mlir.arith.addi(row.shift, number)
-    return _load(row.load.result.type, [*list(row.load.operands)[:-1], place])
+    return load_at(*list(row.load.operands)[:-1], place)
 
 
 def _store(value: Any, buffer: Any, place: Any) -> tuple[()]:
     mlir.ir.Operation.create("memref.store", [], [value, buffer, place])
     return ()
-
-
-def _load(kind: Any, operands: Sequence[Any]) -> Any:
-    return mlir.ir.Operation.create("memref.load", [kind], list(operands)).result

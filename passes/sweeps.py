@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from numba_mlir import mlir
-from numba_mlir.passes.building import allocate, for_loop, index, parallel_loop
+from numba_mlir.passes.building import allocate, for_loop, index, load_at, parallel_loop
 from numba_mlir.passes.effects import is_pure_name
 from numba_mlir.passes.jamming import can_jam, jammed_rows
 from numba_mlir.passes.keys import Equalities
@@ -180,7 +180,7 @@ class _TakeApart:
         def columns(column: Any) -> list[Any]:
             values = self._cloned(self._columns.before, {self._old: column, iv: row})
             for old, sums in zip(carried, self._sums, strict=True):
-                values[old] = _load(sums, column)
+                values[old] = load_at(sums, column)
             self._cloned(body, values)
             for new, sums in zip(last.operands, self._sums, strict=True):
                 _store(values[new], sums, column)
@@ -191,7 +191,7 @@ class _TakeApart:
     def _finish(self, column: Any) -> None:
         values = self._cloned(self._columns.before, {self._old: column})
         for old, sums in zip(self._columns.rows.results, self._sums, strict=True):
-            values[old] = _load(sums, column)
+            values[old] = load_at(sums, column)
         self._cloned(self._columns.behind, values)
 
     def _cloned(self, ops: Sequence[Any], values: dict[Any, Any]) -> dict[Any, Any]:
@@ -213,11 +213,6 @@ def _sums_array(size: Any, element: Any) -> Any:
         "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 0]),
     }
     return ir.Operation.create("memref.alloc", [kind], [size], attributes).result
-
-
-def _load(array: Any, *where: Any) -> Any:
-    kind = array.type.element_type
-    return mlir.ir.Operation.create("memref.load", [kind], [array, *where]).result
 
 
 def _store(value: Any, array: Any, *where: Any) -> None:
@@ -323,7 +318,7 @@ class _Split:
                 if before:
                     _store(before[0], rows[array], number, column)
                 else:
-                    op.result.replace_all_uses_with(_load(rows[array], number, column))
+                    op.result.replace_all_uses_with(load_at(rows[array], number, column))
             op.erase()
 
     def _together(self, part: Any, sums: Any, width: Any, count: Any) -> None:
@@ -331,9 +326,9 @@ class _Split:
 
         def column(j: Any) -> None:
             def step(chunk: Any, total: Any) -> list[Any]:
-                return [mlir.arith.addf(total, _load(part, chunk, j))]
+                return [mlir.arith.addf(total, load_at(part, chunk, j))]
 
-            (total,) = for_loop((self._low, count, self._one), step, [_load(sums, j)])
+            (total,) = for_loop((self._low, count, self._one), step, [load_at(sums, j)])
             _store(total, sums, j)
 
         parallel_loop((self._low, width, self._one), column)

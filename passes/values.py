@@ -12,8 +12,6 @@ from numba_mlir.passes.base import location_name, source_position
 ACCESSES = {"memref.load": 0, "memref.store": 1}
 #: the number of an array's first byte, as an index
 ADDRESS = "memref.extract_aligned_pointer_as_index"
-#: the same number, of which LLVM does not know which it is
-FENCE = "llvm.intr.arithmetic.fence"
 _LOOPS = frozenset({"scf.for", "scf.while", "scf.parallel"})
 
 

@@ -120,7 +120,7 @@ class FreshMemory(FunctionPass):
     def run_pass(self, state: Any) -> bool:
         single = freshness.single_definitions(state.func_ir)
         changed = False
-        for block in _blocks(state.func_ir):
+        for block in calling_blocks(state.func_ir):
             for number, stmt in reversed(list(enumerate(block.body))):
                 found = _allocation(stmt, single, state.typemap)
                 if found is not None:
@@ -131,7 +131,7 @@ class FreshMemory(FunctionPass):
         return changed
 
 
-def _blocks(func_ir: Any) -> Iterator[Any]:
+def calling_blocks(func_ir: Any) -> Iterator[Any]:
     """Blocks that run on the calling thread."""
     for block in func_ir.blocks.values():
         yield block

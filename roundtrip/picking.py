@@ -22,11 +22,10 @@ from numba.core.extending import intrinsic
 from numba.core.ir_utils import build_definitions
 from numba.core.typing import signature
 from numba.np import arrayobj
-from numba.parfors.parfor import Parfor
 
 from numba_mlir.errors import MASK_DOES_NOT_FIT
 from numba_mlir.roundtrip import block_cache
-from numba_mlir.roundtrip.fresh_memory import allocate
+from numba_mlir.roundtrip.fresh_memory import allocate, calling_blocks
 from numba_mlir.roundtrip.typed_calls import typed_call
 
 _WORD = llvm.IntType(64)
@@ -46,7 +45,7 @@ class PickByWords(FunctionPass):
     def run_pass(self, state: Any) -> bool:
         found = [
             (block, stmt)
-            for block in _blocks(state.func_ir.blocks)
+            for block in calling_blocks(state.func_ir)
             for stmt in block.body
             if _is_pick(state.typemap, stmt)
         ]
@@ -55,15 +54,6 @@ class PickByWords(FunctionPass):
         if found:
             state.func_ir._definitions = build_definitions(state.func_ir.blocks)
         return bool(found)
-
-
-def _blocks(blocks: Any) -> Iterator[Any]:
-    """All blocks that run on the calling thread."""
-    for block in blocks.values():
-        yield block
-        for stmt in block.body:
-            if isinstance(stmt, Parfor):
-                yield stmt.init_block
 
 
 def _is_pick(typemap: Any, stmt: Any) -> bool:

@@ -147,6 +147,7 @@ class _Pieces:
         return replaced
 
     def _replace(self, region: Any) -> bool:
+        from numba_mlir.passes.gains import carrying_depth
         from numba_mlir.roundtrip.code import Options, compile_body
         from numba_mlir.roundtrip.region_call import CompiledPiece, Replacement, numbers_of
         from numba_mlir.roundtrip.region_import import RegionImport
@@ -157,7 +158,7 @@ class _Pieces:
         if not (self._options.everything or self._gains(piece)):
             return False
         self._record.keep_stage("whole-function" if region.whole else "loop", piece.module)
-        is_window = _sums_over(piece.module.operation) >= _WINDOW
+        is_window = carrying_depth(piece.module.operation) >= _WINDOW
         name = re.sub(r"\W+", "_", state.func_id.func_name) + f".{region.loc.line}"
         options = Options(fastmath_of(state.flags), self._options.precise)
         code = compile_body(piece.module, piece.ways, name, region.loc, options)
@@ -189,13 +190,6 @@ class _Pieces:
     def _remark(self, kind: Any, message: str, loc: Any) -> None:
         loc = loc or self._state.func_ir.loc
         self._record.remarks.append(Remark(kind, NAME, message, loc.line, loc.filename))
-
-
-def _sums_over(op: Any) -> int:
-    """The most loops inside each other that carry a number on."""
-    inner = [one.operation for region in op.regions for block in region for one in block]
-    own = op.name == "scf.for" and len(op.results) > 0
-    return own + max(map(_sums_over, inner), default=0)
 
 
 @functools.cache

@@ -128,13 +128,8 @@ def test_no_copy_is_made(function: Any, parallel: bool) -> None:
     compiled = njit(parallel=parallel)(function)
     compiled(np.arange(9.0), np.arange(9) % 2 == 0)
     assert "are reduced without a copy of them" in compiled.mlir_diagnostics()
-    assert "getitem" not in _typed_ir(compiled)
-
-
-def _typed_ir(compiled: Any) -> str:
-    """Numba's own getitem of masks is nowhere in the LLVM code; ours neither."""
-    text = "\n".join(compiled.inspect_llvm().values())
-    return "getitem" if "llvm.ctpop" in text or "BooleanArrayIndexer" in text else ""
+    (text,) = compiled.inspect_llvm().values()
+    assert "llvm.ctpop" not in text  # what counts for a copy
 
 
 def test_nans_that_are_not_picked_do_not_count() -> None:
@@ -219,9 +214,8 @@ def test_what_changes_meanwhile(function: Any, options: dict[str, Any]) -> None:
     for n in (3, 10, 1001):
         a, m = np.arange(1.0, n + 1), np.arange(n) % 3 != 1
         want = function(a.copy(), m.copy())
-        _assert_same(compiled(a.copy(), m.copy()), want, "float64")
-        view = a.copy()
-        _assert_same(compiled(view, m.copy()), want, "float64")
+        for view in (a.copy(), np.repeat(a, 2)[::2]):
+            _assert_same(compiled(view, m.copy()), want, "float64")
 
 
 def test_arrays_that_overlap() -> None:
@@ -306,7 +300,7 @@ def test_large_copies_are_ordinary_arrays() -> None:
     for _ in range(3):
         picked = compiled(a, m)
         np.testing.assert_array_equal(picked, a[m])
-        assert picked.flags.owndata or picked.base is not None
+        assert picked.flags.c_contiguous and picked.flags.writeable
         picked[:] = 0
 
 
@@ -338,7 +332,7 @@ def test_sizes_that_do_not_fit(function: Any, options: dict[str, Any]) -> None:
                 compiled(a, m)
             places = [frame.lineno for frame in traceback.extract_tb(caught.value.__traceback__)]
             start = function.__code__.co_firstlineno
-            assert any(start <= (line or 0) <= start + 2 for line in places) or not places
+            assert any(start <= (line or 0) <= start + 2 for line in places)
 
 
 def test_an_empty_mask_picks_nothing_of_any_array() -> None:

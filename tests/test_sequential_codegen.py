@@ -142,7 +142,6 @@ def test_what_gains_nothing_is_left_to_numba(function: Any) -> None:
     assert remarks(asked, "applied") == ["machine code of the whole function by MLIR"]
 
 
-@needs_vectors
 def relax(a: Any, b: Any) -> None:
     for _ in range(3):
         b[1:-1] = 0.25 * (a[:-2] + a[2:]) + 0.5 * a[1:-1]
@@ -199,6 +198,7 @@ def test_sums_of_windows_are_no_calls() -> None:
     assert not re.search(r"call [^\n]*@mlir\.windows", text)
 
 
+@needs_vectors
 def test_functions_of_numbers_are_inlined_into_loops_of_others() -> None:
     scale = njit(lambda x: math.exp(-x * x) + 1)
 
