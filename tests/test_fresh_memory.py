@@ -83,6 +83,19 @@ def address(array: Any) -> int:
     return int(array.ctypes.data)
 
 
+def mapping(where: int) -> dict[str, str]:
+    """What the kernel says of the memory at an address."""
+    found: dict[str, str] = {}
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if match := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            inside = int(match[1], 16) <= where < int(match[2], 16)
+        elif inside:
+            name, _, value = line.partition(":")
+            found[name] = value
+    return found
+
+
 def test_freed_memory_is_the_next_array() -> None:
     a = np.random.rand(LARGE)
     first = add(a, a)
@@ -120,14 +133,19 @@ def test_data_are_aligned_for_vectors() -> None:
 
 
 def test_large_pages_are_asked_for() -> None:
-    made = sequential(LARGE)
-    flags = ""
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if match := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
-            inside = int(match[1], 16) <= address(made) < int(match[2], 16)
-        elif inside and line.startswith("VmFlags:"):
-            flags = line
-    assert " hg" in flags
+    assert "hg" in mapping(address(sequential(LARGE)))["VmFlags"].split()
+
+
+def test_idle_memory_is_the_kernels_to_take() -> None:
+    where = address(sequential(4 * LARGE))
+    assert int(mapping(where)["LazyFree"].split()[0]) == 0
+    for _ in range(10):  # of another size, so the first block stays idle
+        sequential(LARGE)
+    assert int(mapping(where)["LazyFree"].split()[0]) << 10 > 2 * block_cache.LEAST
+    again = sequential(4 * LARGE)
+    assert address(again) == where
+    np.testing.assert_array_equal(again, np.ones(4 * LARGE))
+    assert int(mapping(where)["LazyFree"].split()[0]) == 0
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.complex128, np.int8, np.bool_])
