@@ -8,7 +8,7 @@ A division by zero raises ZeroDivisionError in a callee with Numba's usual error
 not in the body of a ``prange`` loop.  So where it may make a difference, quotients become calls
 of functions that do what the callee does.
 
-Behind type inference, so that only calls with numbers are taken, of which nothing is known that the
+Behind type inference, so that only calls are taken of which nothing is known that the
 callee does not say: its variables get the types that they have in it.
 """
 
@@ -27,6 +27,7 @@ from numba.core.cpu import FastMathOptions
 from numba.core.dispatcher import Dispatcher
 from numba.core.inline_closurecall import InlineWorker, callee_ir_validator
 from numba.core.ir_utils import dead_code_elimination, mk_unique_var, simplify_CFG
+from numba.core.typing.typeof import typeof
 
 from numba_mlir.converters.divisions import divide, quotient
 
@@ -35,17 +36,14 @@ SHORT, ALL = 100, 1000
 _STATEMENTS = (ir.Assign, ir.Branch, ir.Jump, ir.Return, ir.Del)
 _QUOTIENTS = (operator.truediv, operator.itruediv)
 _REMAINDERS = (operator.floordiv, operator.mod, operator.ifloordiv, operator.imod)
-#: options of a callee that say nothing of how it computes
-_HARMLESS = frozenset({"nopython", "nogil", "cache", "inline", "error_model"})
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class InlineCalls(FunctionPass):
     """Inlines calls of short functions of numbers, compiled with the options of the caller.
 
-    Left are functions with loops, with ``raise``, with default or keyword arguments in the call,
-    and those that were compiled for given signatures or with types of local variables (whose
-    casts would be lost).
+    Left are functions with loops, with ``raise``, and those that were compiled for given
+    signatures or with types of local variables (whose casts would be lost).
     """
 
     _name = "mlir_inline_calls"
@@ -54,22 +52,11 @@ class InlineCalls(FunctionPass):
         super().__init__()
 
     def run_pass(self, state: Any) -> bool:
-        inliner = _Inliner(state)
-        work = [_Piece(block, state.flags.error_model) for block in state.func_ir.blocks.values()]
-        while work:
-            work += inliner.first_call(work.pop())
-        if not inliner.count:
-            return False
-        blocks = state.func_ir.blocks
-        for dead in compute_cfg_from_blocks(blocks).dead_nodes():
-            del blocks[dead]
-        dead_code_elimination(state.func_ir, typemap=state.typemap)
-        state.func_ir.blocks = simplify_CFG(state.func_ir.blocks)
-        return True
+        return Inliner(state).run()
 
 
 @dataclasses.dataclass(frozen=True)
-class _Piece:
+class Piece:
     """A block, the error model of the function that it came from, and the functions around it."""
 
     block: Any
@@ -77,9 +64,14 @@ class _Piece:
     within: frozenset[Any] = frozenset()
 
 
-class _Inliner:
+class Inliner:
+    """Inlines calls of functions of numbers into the function that ``state`` holds."""
+
+    #: options of a callee that say nothing of how it computes
+    harmless = frozenset({"nopython", "nogil", "cache", "inline", "error_model"})
+
     def __init__(self, state: Any) -> None:
-        self._state = state
+        self.state = state
         self.count = 0
         """statements that were put in"""
         self._bodies: dict[tuple[Any, str], tuple[Any, int] | None] = {}
@@ -88,7 +80,22 @@ class _Inliner:
             callee_ir_validator, state.typemap, state.calltypes,
         )  # fmt: skip
 
-    def first_call(self, piece: _Piece) -> list[_Piece]:
+    def run(self) -> bool:
+        """Whether something was inlined."""
+        state = self.state
+        work = [Piece(block, state.flags.error_model) for block in state.func_ir.blocks.values()]
+        while work:
+            work += self._first_call(work.pop())
+        if not self.count:
+            return False
+        blocks = state.func_ir.blocks
+        for dead in compute_cfg_from_blocks(blocks).dead_nodes():
+            del blocks[dead]
+        dead_code_elimination(state.func_ir, typemap=state.typemap)
+        state.func_ir.blocks = simplify_CFG(state.func_ir.blocks)
+        return True
+
+    def _first_call(self, piece: Piece) -> list[Piece]:
         """Inline the first call of a block that can be; the blocks to look at then.
 
         A function is not inlined into itself.
@@ -97,17 +104,20 @@ class _Inliner:
         for position, stmt in enumerate(block.body):
             if not isinstance(stmt, ir.Assign) or not isinstance(stmt.value, ir.Expr):
                 continue
-            callee = self._callee(stmt.value)
+            callee = self._callee(stmt)
             if callee is None or callee in piece.within:
                 continue
             # one that the callee does not set is that of the function which calls it
             model = callee.targetoptions.get("error_model", piece.model)
-            made = self._inlined(block, position, stmt.value, callee, model)
-            if made:
+            body, length = self._body(callee, model) or (None, 0)
+            if body is None or self.count + length > ALL:
+                continue
+            if made := self.inlined(block, position, callee, body):
+                self.count += length
                 (_, rest), *inner = made
                 within = piece.within | {callee}
                 return [dataclasses.replace(piece, block=rest),
-                        *(_Piece(one, model, within) for _, one in inner)]  # fmt: skip
+                        *(Piece(one, model, within) for _, one in inner)]  # fmt: skip
         return []
 
     def _body(self, callee: Any, model: str) -> tuple[Any, int] | None:
@@ -115,60 +125,62 @@ class _Inliner:
         some that are not to be inlined."""
         key = callee, model
         if key not in self._bodies:
-            flags = self._state.flags
+            flags = self.state.flags
             ssa = flags.enable_ssa
             body = self._worker.run_untyped_passes(callee.py_func)
             flags.enable_ssa = ssa  # which that sets, of the caller
             length = _length(body)
-            fits = length is not None and (
-                self._is_error_model(model) or _replace_quotients(body, model)
-            )
+            fits = length is not None and self.fits(body, model)
             self._bodies[key] = (body, length) if length is not None and fits else None
         return self._bodies[key]
 
-    def _inlined(self, block: Any, position: int, expr: Any, callee: Any, model: str) -> list[Any]:
-        """The labelled blocks that were made, the rest of ``block`` first; [] without any."""
-        found = self._body(callee, model)
-        if found is None or self.count + found[1] > ALL:
-            return []
-        state, (body, length) = self._state, found
-        self.count += length
+    def fits(self, body: Any, model: str) -> bool:
+        """Whether statements of a callee with an error model mean the same in the caller."""
+        return self._is_error_model(model) or _replace_quotients(body, model)
+
+    def inlined(self, block: Any, position: int, callee: Any, body: Any) -> list[Any]:
+        """The labelled blocks that were made of a call, the rest of ``block`` first."""
+        state = self.state
         # as they are passed: a literal argument is a number to the callee
-        arg_types = tuple(types.unliteral(one) for one in state.calltypes[expr].args)
-        del state.calltypes[expr]
+        args = state.calltypes.pop(block.body[position].value).args
+        body = body.derive(body.blocks)  # with names of its own for the variables
         *_, made = self._worker.inline_ir(
-            state.func_ir, block, position, body, callee.py_func.__code__.co_freevars, arg_types
-        )
+            state.func_ir, block, position, body, callee.py_func.__code__.co_freevars,
+            tuple(map(passed, args)),
+        )  # fmt: skip
         return made
 
     def _is_error_model(self, model: str) -> bool:
         """Whether a division does this everywhere in the caller."""
-        flags = self._state.flags
+        flags = self.state.flags
         return model == flags.error_model and (model == "numpy" or not flags.auto_parallel.enabled)
 
-    def _callee(self, expr: Any) -> Any:
+    def _callee(self, stmt: Any) -> Any:
         """The compiled function that a call can be replaced by; None for anything else."""
-        if expr.op != "call" or expr.kws or expr.vararg is not None:
+        expr = stmt.value
+        if expr.op != "call" or expr.vararg is not None:
             return None
-        kind = self._state.typemap.get(expr.func.name)
-        sig = self._state.calltypes.get(expr)
-        if not isinstance(kind, types.Dispatcher) or sig is None:
-            return None
-        if not all(_is_number(one) for one in (*sig.args, sig.return_type)):
+        kind = self.state.typemap.get(expr.func.name)
+        sig = self.state.calltypes.get(expr)
+        if not isinstance(kind, types.Dispatcher) or sig is None or not self.is_wanted(stmt, sig):
             return None
         callee = kind.dispatcher
         if not isinstance(callee, Dispatcher) or not callee._can_compile:
             return None
         function = callee.py_func
-        if function is self._state.func_id.func or inspect.isgeneratorfunction(function):
+        if function is self.state.func_id.func or inspect.isgeneratorfunction(function):
             return None
         positional = [p.kind is p.POSITIONAL_OR_KEYWORD for p in _parameters(function)]
-        fits = len(positional) == len(expr.args) and all(positional)
-        return callee if fits and self._is_like_caller(callee) else None
+        fits = len(positional) == len(sig.args) and all(positional)
+        return callee if fits and self.is_like_caller(callee) else None
 
-    def _is_like_caller(self, callee: Any) -> bool:
+    def is_wanted(self, stmt: Any, sig: Any) -> bool:
+        """Whether a call is to be inlined, by its types and what is beside it."""
+        return all(is_number(passed(one)) for one in (*sig.args, sig.return_type))
+
+    def is_like_caller(self, callee: Any) -> bool:
         """Whether a callee was compiled such that its statements mean the same in the caller."""
-        flags, options = self._state.flags, dict(callee.targetoptions)
+        flags, options = self.state.flags, dict(callee.targetoptions)
         if callee.locals or not _is_standard(callee._compiler.pipeline_class):
             return False
         # those that the callee does not set are the caller's, as where Numba compiles it for a call
@@ -176,7 +188,7 @@ class _Inliner:
         if FastMathOptions(options.pop("fastmath", fastmath)) != fastmath:
             return False
         return not flags.debuginfo and all(
-            name in _HARMLESS or not value for name, value in options.items()
+            name in self.harmless or not value for name, value in options.items()
         )
 
 
@@ -223,8 +235,14 @@ def _operator(value: Any) -> Any:
     return value.fn if is_binary else None
 
 
-def _is_number(kind: Any) -> bool:
-    return isinstance(types.unliteral(kind), (types.Number, types.Boolean))
+def is_number(kind: Any) -> bool:
+    return isinstance(kind, (types.Number, types.Boolean))
+
+
+def passed(kind: Any) -> Any:
+    """The type that an argument has in the callee: that of its value, for a default one."""
+    value = typeof(kind.value) if isinstance(kind, types.Omitted) else kind
+    return types.unliteral(value)
 
 
 def _length(func_ir: Any) -> int | None:

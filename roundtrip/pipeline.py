@@ -26,6 +26,7 @@ from numba.core.untyped_passes import InlineInlinables
 from numba_mlir.passes.base import MLIRPass
 from numba_mlir.roundtrip import block_cache, device, vectormath
 from numba_mlir.roundtrip.adapter import RoundTrip, pass_class, switch_off_numba_fusion
+from numba_mlir.roundtrip.array_inline import InlineArrayCalls
 from numba_mlir.roundtrip.arrays_adapter import array_pass_class
 from numba_mlir.roundtrip.call_inline import InlineCalls
 from numba_mlir.roundtrip.codegen import codegen_class
@@ -157,8 +158,8 @@ def add_passes(pm: PassManager, state: Any, selection: Selection) -> None:
     for step in steps:
         pm.add_pass_after(step.pass_class(selection.strict), step.behind)
     before_parfors(pm, selection)
-    if selection.value("codegen") and place is None and _has(pm, InlineOverloads):
-        pm.add_pass_after(InlineCalls, InlineOverloads)
+    if place is None and _has(pm, InlineOverloads):
+        inline_calls(pm, steps, selection)
     if selection.value("codegen"):
         options = selection.strict, selection.precise
         everything = selection.value("codegen") is True
@@ -173,6 +174,15 @@ def add_passes(pm: PassManager, state: Any, selection: Selection) -> None:
         quiet = {ParforPass: device.QuietParforPass}
         pm.passes = [(quiet.get(one, one), text) for one, text in pm.passes]
     pm.finalize()
+
+
+def inline_calls(pm: PassManager, steps: list[Step], selection: Selection) -> None:
+    """Calls that become part of a function: with arrays for Fusion, with numbers for vectors."""
+    if selection.value("fusion") and any(step.arrays for step in steps):
+        # In front of that pass, which has work in what was called.
+        _add_in_front(pm, InlineArrayCalls, InlineOverloads)
+    if selection.value("codegen"):
+        pm.add_pass_after(InlineCalls, InlineOverloads)
 
 
 def generate_code(

@@ -57,17 +57,12 @@ _UNDERSTOOD = frozenset({"axis", "dtype", "out", "keepdims", "ddof", "n"})
 
 
 class Original:
-    """A call that became one of a `Reduction`: how it was, and what makes it again.
+    """A call that became one of a `Reduction`, and what it called: NumPy's function, a ufunc (its
+    ``reduce``), or a method of the first argument by its name."""
 
-    ``owner`` is what the function is an attribute of (a variable of the array, or a ufunc),
-    None for NumPy's functions; ``definition`` the statement that was taken out.
-    """
-
-    def __init__(self, call: ReductionCall, function: Any, expr: Any) -> None:
+    def __init__(self, call: ReductionCall, function: Any) -> None:
         self.call = call
         self.function = function
-        self.expr = expr
-        self.definition: Any = None
 
 
 class Reduction(types.Callable):
@@ -106,10 +101,7 @@ def original_type(context: Any, original: Original, args: Any) -> Any:
             raise errors.TypingError(f"Unknown attribute '{function}' of type {args[0]}")
         return found
     if isinstance(function, np.ufunc):
-        found = context.resolve_getattr(context.resolve_value_type(function), "reduce")
-        if found is None:
-            raise errors.TypingError(f"np.{function.__name__}.reduce of {args[0]} is not supported")
-        return found
+        raise errors.TypingError(f"np.{function.__name__}.reduce of {args[0]} is not supported")
     return context.resolve_value_type(function)
 
 
@@ -204,7 +196,6 @@ def _take(
         for other in func_ir.blocks.values():
             for one in other.body:
                 if isinstance(one, ir.Assign) and one.value is definition:
-                    original.definition = one
                     other.body.remove(one)
                     return
 
@@ -237,7 +228,7 @@ def _recognised(func_ir: Any, expr: Any) -> Iterator[tuple[Original, list[Any]]]
         values.setdefault("axis", -1)
     call = _call(kind, values)
     if call is not None:
-        yield Original(call, function, expr), args
+        yield Original(call, function), args
 
 
 def _function(func_ir: Any, definition: Any) -> Any:
@@ -353,10 +344,19 @@ def _settle(state: Any, block: Any, holder: Any) -> None:
     kws = {name: typemap[var.name] for name, var in stmt.value.kws}
     numba_type = original_type(context, original, args)
     sig = numba_type.get_call_type(context, *original_arguments(original, tuple(args), kws))
-    stmt.value = original.expr
+    typemap[callee] = numba_type
+    _restore(holder, stmt)
     state.calltypes[stmt.value] = sig
-    if original.definition is None:
-        block.body.remove(holder)
-        return
-    block.body[position] = original.definition
-    typemap[original.definition.target.name] = numba_type
+
+
+def _restore(holder: Any, stmt: Any) -> None:
+    """Make the call again that a statement was, of what ``holder`` then holds."""
+    function, call, loc = holder.value.value.function, stmt.value, holder.loc
+    args = call.args
+    if isinstance(function, str):
+        holder.value = ir.Expr.getattr(args[0], function, loc)
+        args = args[1:]
+    else:
+        # by its own name: Numba's passes look for it
+        holder.value = ir.Global(function.__name__, function, loc)
+    stmt.value = ir.Expr.call(call.func, args, call.kws, call.loc)

@@ -30,6 +30,7 @@ from numba_mlir import errors, mlir
 from numba_mlir.passes.base import MLIRPass, PassResult, Remark
 from numba_mlir.roundtrip import importer, pass_class
 from numba_mlir.roundtrip.adapter import RoundTrip, new_pass_class
+from numba_mlir.roundtrip.array_inline import InlineArrayCalls
 from numba_mlir.roundtrip.escape_passes import MarkEscaping
 from numba_mlir.roundtrip.flags import Selection
 from numba_mlir.roundtrip.index_passes import NumberIndices, UnitSteps
@@ -302,8 +303,9 @@ def test_sequential_functions_get_one_round_trip(
     found = passes[place + 1 : place + 1 + len(names)]
     assert [stem(cls) for cls in found] == [f"mlir_{name}" for name in names]
     del passes[place + 1 : place + 1 + len(names)]
+    assert (InlineArrayCalls in passes) == ("fusion" in names[-1])
     around_typing = (TakeReductions, TypeReductions)
-    rest = [one for one in passes if one not in around_typing]
+    rest = [one for one in passes if one not in (*around_typing, InlineArrayCalls)]
     assert rest == passes_of(Compiler, parallel=False)[0]
     if "broadcast" in names[-1]:
         place = passes.index(NopythonTypeInference)
