@@ -54,6 +54,8 @@ def _numba_type(value: Any) -> str:
         function = value.owner.owner
         if function is None or "arg_attrs" not in function.operation.attributes:
             return ""
+        if value.owner != function.operation.regions[0].blocks[0]:  # where branches meet
+            return ""
         attributes = function.operation.attributes["arg_attrs"][value.arg_number]
         return attributes["numba.type"].value if "numba.type" in attributes else ""
     if "numba.type" in op.attributes:

@@ -24,6 +24,7 @@ from numba_mlir.passes.shapes import broadcast_axis, sizes_of_axis, tested_size,
 from numba_mlir.passes.values import (
     ancestor_in,
     constant_int,
+    defined_inside,
     loop_indices,
     nested,
     operations,
@@ -50,11 +51,16 @@ class _Groups:
 
     def __init__(self, loops: list[Any]) -> None:
         self._parent: dict[Any, Any] = {}
-        for loop in (one for outer in loops for one in _with_inner(outer)):
-            for bound in bounds(loop):
-                self._add(bound)
-            for select, bound in tests(loop):
-                self._union(tested_size(select.operands[0]), bound)
+        for outer in loops:
+            for loop in _with_inner(outer):
+                # sizes known in front of the loops
+                for bound in bounds(loop):
+                    if not defined_inside(bound, outer):
+                        self._add(bound)
+                for select, bound in tests(loop):
+                    size = tested_size(select.operands[0])
+                    if not (defined_inside(size, outer) or defined_inside(bound, outer)):
+                        self._union(size, bound)
 
     def _add(self, size: Any) -> None:
         if size in self._parent:
@@ -68,6 +74,10 @@ class _Groups:
 
     def knows(self, size: Any) -> bool:
         return size in self._parent
+
+    def have_both(self, size: Any, other: Any) -> bool:
+        """Whether two sizes are known to be of one group."""
+        return self.knows(size) and self.knows(other) and self.find(size) == self.find(other)
 
     def find(self, size: Any) -> Any:
         self._add(size)
@@ -158,7 +168,8 @@ def _assume_equal(op: Any, groups: _Groups, chosen: dict[Any, Any]) -> None:
     for one in _with_inner(op):
         if one.name in (_PARALLEL, "scf.for"):
             for select, bound in tests(one):
-                if groups.find(tested_size(select.operands[0])) == groups.find(bound):
+                size = tested_size(select.operands[0])
+                if groups.have_both(size, bound):
                     select.result.replace_all_uses_with(select.operands[2])
         for number, size in enumerate(one.operands):
             if groups.knows(size):

@@ -165,3 +165,20 @@ def test_a_version_for_equal_sizes_knows_the_bounds_of_rows() -> None:
     equal = compiled.inspect_mlir(stage="after-row-fusion").split("} else {")[0]
     assert equal.count("scf.for") == 1
     assert equal.count("memref.alloc(") == 2
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_version_leaves_bounds_alone_that_its_loops_make(parallel: bool) -> None:
+    """Columns that are added up have loops inside, and bounds that are broadcast in there."""
+
+    def function(a, b):
+        t = np.cumsum(np.maximum(a, b) * b, axis=0) * 0.1
+        u = np.cumsum(a * b, axis=0) * 0.1
+        w = np.cumsum(u * a, axis=0) * 0.1
+        return np.minimum(a * b, (b * b)[::-1] + (b + b)), np.cumsum(t * w, axis=0) * 0.1
+
+    compiled, rng = njit(parallel=parallel)(function), np.random.default_rng(0)
+    for shape, other in (((3, 4), (3, 4)), ((3, 1), (3, 4)), ((3, 4), (1, 4)), ((1, 1), (1, 1))):
+        args = rng.random(shape), rng.random(other)
+        for got, want in zip(compiled(*args), function(*args), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-12)

@@ -16,7 +16,7 @@ RUNNER = Path(__file__).parent / "support" / "numba_tests.py"
 HOOKS = ("add_all", "add_codegen", "add_fusion", "add_tiling", "add_broadcast", "add_identity")
 #: into how many parts the tests are cut; what a hook's sample begins with is its own number
 PARTS = 40
-SAMPLES = {"add_all": 2, "add_codegen": 2}
+SAMPLES = {"add_codegen": 2}
 
 
 def pytest_generate_tests(metafunc: Any) -> None:
