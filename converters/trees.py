@@ -60,6 +60,18 @@ def order(tree: Any) -> tuple[int, ...]:
     return tuple(steps)
 
 
+#: operators that numbers do not have, or not as arrays have them -> the ufunc of the arrays
+_AS_UFUNC = {
+    operator.truediv: np.true_divide,
+    operator.lt: np.less,
+    operator.le: np.less_equal,
+    operator.gt: np.greater,
+    operator.ge: np.greater_equal,
+}
+#: of complex numbers: real parts, then imaginary ones
+_ORDER = frozenset(_AS_UFUNC) - {operator.truediv}
+
+
 def evaluate(frame: Frame, tree: Any, leaf: Leaf, loc: Any) -> Number | None:
     """The value of a tree for one element; None where a node has no form at all."""
     if isinstance(tree, ir.Const):
@@ -73,9 +85,12 @@ def evaluate(frame: Frame, tree: Any, leaf: Leaf, loc: Any) -> Number | None:
         if number is None:
             return None
         numbers.append(number)
-    if op in npydecl.supported_array_operators and op is not operator.truediv:
+    is_complex = any(isinstance(kind, types.Complex) for _, kind in numbers)
+    if op is operator.truediv or (is_complex and op in _ORDER):
+        op = _AS_UFUNC[op]
+    if op in npydecl.supported_array_operators:
         return _operator(frame, op, numbers, loc)
-    return ufunc(frame, np.true_divide if op is operator.truediv else op, numbers, loc)
+    return ufunc(frame, op, numbers, loc)
 
 
 def constant(value: Any) -> Number | None:

@@ -263,6 +263,20 @@ def later(a: Any, b: Any) -> Any:
     return a + b
 
 
+@pytest.mark.parametrize("mode", ["parallel", "sequential-broadcast"])
+@np.errstate(invalid="ignore")
+def test_complex_numbers_have_numpys_order(mode: str) -> None:
+    """Real parts, then imaginary ones; plain Numba has no types for it."""
+
+    def compare(a: Any, b: Any) -> Any:
+        return a < b, (a <= b) & (b >= 0.5), np.where(a > b, a, b), (a >= b).sum()
+
+    parts = [0.0, 0.5, -1.0, np.nan, np.inf]
+    values = np.array([complex(x, y) for x, y in itertools.product(parts, parts)])
+    agree(compare, mode, lambda: (values[:, None], values[None, ::-1]))
+    agree(compare, mode, lambda: (values.astype(np.complex64), 0.5))
+
+
 def test_arrays_without_an_mlir_form_stay_as_numba_has_them() -> None:
     days = np.array(["2026-01-01", "2026-01-02"], "datetime64[D]")
     step = np.array([1, 2], "timedelta64[D]")
