@@ -70,16 +70,11 @@ class _ArrayInliner(Inliner):
                     self._read[name].append(stmt)
 
     def is_wanted(self, stmt: Any, sig: Any) -> bool:
-        kinds = [passed(one) for one in sig.args]
-        returned = sig.return_type
-        arrays = [
-            var.name
-            for var, kind in zip(stmt.value.args, kinds, strict=False)
-            if isinstance(kind, types.Array)
-        ]
+        returned, typemap = sig.return_type, self.state.typemap
+        arrays = [name for name in names_read(stmt) if isinstance(typemap[name], types.Array)]
         return (
             id(stmt) not in self._threads
-            and all(map(_is_data, kinds))
+            and all(_is_data(passed(one)) for one in sig.args)
             and (_is_data(returned) or isinstance(returned, types.NoneType))
             and (
                 any(map(self._is_made, arrays))
@@ -115,8 +110,10 @@ class _ArrayInliner(Inliner):
 
     def is_like_caller(self, callee: Any) -> bool:
         # one without threads may get some: it has no loops, so nothing in it says prange
-        fits = self.state.flags.auto_parallel.enabled or not callee.targetoptions.get("parallel")
-        return fits and super().is_like_caller(callee)
+        threads = self.state.flags.auto_parallel.enabled or not callee.targetoptions.get("parallel")
+        passes = getattr(callee._compiler.pipeline_class, "selection", None)
+        fits = passes is None or passes == getattr(self.state.pipeline, "selection", None)
+        return threads and fits and super().is_like_caller(callee)
 
     def inlined(self, block: Any, position: int, callee: Any, body: Any) -> list[Any]:
         number = _operations(body)

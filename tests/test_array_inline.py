@@ -94,6 +94,11 @@ def fast(x):
     return x * 3.0 + 1.0
 
 
+@numba_mlir.njit(mlir_tiling=False)
+def other_passes(x):
+    return x * 3.0 + 1.0
+
+
 @numba.njit
 def diagonal(x, k=0, *, scale=2):
     return np.diag(x, k) * scale
@@ -132,6 +137,8 @@ CALLERS: dict[str, tuple[Callable[..., Any], bool]] = {
     "loop": (lambda a, b: with_loop(a + b), False),
     "raise": (lambda a, b: refuses(a + b), False),
     "fastmath": (lambda a, b: fast(a + b), False),
+    "other-passes": (lambda a, b: other_passes(a + b), False),
+    "keyword-argument": (lambda a, b: norm(x=a + b), True),
     "keyword-only": (lambda a, b: diagonal(a + b, 1, scale=3), False),
     "signature": (lambda a, b: given(a + b) * 2, False),
 }  # fmt: skip
@@ -169,7 +176,8 @@ def test_a_call_gives_what_it_gave(name: str, parallel: bool) -> None:
 #: calls that plain Numba has no types for
 NUMBA_REFUSES = {"one-after-another", "reductions"}
 CALLEES = ("relu", "norm", "softmax", "distance", "parts", "_shifted", "layer", "one_of", "same",
-           "reduced", "either", "with_loop", "refuses", "fast", "diagonal", "given")  # fmt: skip
+           "reduced", "either", "with_loop", "refuses", "fast",
+           "other_passes", "diagonal", "given")  # fmt: skip
 
 
 def check(got: Any, expected: Any) -> None:
