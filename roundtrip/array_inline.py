@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from numba.core import ir, types
+from numba.core.analysis import compute_cfg_from_blocks
 from numba.core.compiler_machinery import FunctionPass, register_pass
 
 from numba_mlir.converters.operands import names_read
@@ -31,7 +32,8 @@ class InlineArrayCalls(FunctionPass):
     """Inlines calls of short functions of arrays, compiled with the options of the caller.
 
     Left are functions with loops, ``raise``, or more than one ``return``, those that were compiled
-    for given signatures or with types of local variables, and calls in ``prange`` loops.
+    for given signatures or with types of local variables, and in parallel functions calls in
+    ``prange`` loops, and in others where only the caller is parallel: each would start threads.
     """
 
     _name = "mlir_inline_array_calls"
@@ -58,9 +60,18 @@ class _ArrayInliner(Inliner):
         self._read: defaultdict[str, list[Any]] = defaultdict(list)
         """variable -> assignments that read it"""
         self._learn(state.func_ir.blocks.values())
-        in_threads = state.flags.auto_parallel.enabled
-        blocks = prange_blocks(state.func_ir) if in_threads else []
-        self._threads = {id(stmt) for block in blocks for stmt in block.body}
+        self._threads, self._repeated = self._places() if self._is_parallel() else (set(), set())
+
+    def _is_parallel(self) -> bool:
+        return self.state.flags.auto_parallel.enabled
+
+    def _places(self) -> tuple[set[int], set[int]]:
+        """Ids of the statements in ``prange`` loops, and of those in any loop."""
+        blocks = self.state.func_ir.blocks
+        loops = compute_cfg_from_blocks(blocks).loops().values()
+        repeated = [blocks[label] for loop in loops for label in loop.body]
+        threads = prange_blocks(self.state.func_ir)
+        return _ids(threads), _ids(repeated)
 
     def _learn(self, blocks: Iterable[Any]) -> None:
         for block in blocks:
@@ -74,6 +85,7 @@ class _ArrayInliner(Inliner):
         arrays = [name for name in names_read(stmt) if isinstance(typemap[name], types.Array)]
         return (
             id(stmt) not in self._threads
+            and (id(stmt) not in self._repeated or _has_threads(typemap[stmt.value.func.name]))
             and all(_is_data(passed(one)) for one in sig.args)
             and (_is_data(returned) or isinstance(returned, types.NoneType))
             and (
@@ -110,7 +122,7 @@ class _ArrayInliner(Inliner):
 
     def is_like_caller(self, callee: Any) -> bool:
         # one without threads may get some: it has no loops, so nothing in it says prange
-        threads = self.state.flags.auto_parallel.enabled or not callee.targetoptions.get("parallel")
+        threads = self._is_parallel() or not callee.targetoptions.get("parallel")
         passes = getattr(callee._compiler.pipeline_class, "selection", None)
         fits = passes is None or passes == getattr(self.state.pipeline, "selection", None)
         return threads and fits and super().is_like_caller(callee)
@@ -133,6 +145,15 @@ def _closure(name: str, step: Callable[[str], Iterable[str]]) -> Iterable[str]:
         found |= more
         todo += more
     return found
+
+
+def _ids(blocks: Iterable[Any]) -> set[int]:
+    return {id(stmt) for block in blocks for stmt in block.body}
+
+
+def _has_threads(kind: Any) -> bool:
+    """Whether a compiled function, given by its type, is a parallel one."""
+    return bool(kind.dispatcher.targetoptions.get("parallel"))
 
 
 def _is_operation(value: Any) -> bool:

@@ -258,8 +258,20 @@ def test_threads_are_those_of_caller_and_callee() -> None:
     def outside(a: Any) -> Any:
         return in_threads(a - 0.5) * 2
 
+    def repeated(a: Any) -> Any:
+        for _ in range(3):
+            a = np.sqrt(relu(a - 0.25))
+        return a
+
+    def repeated_in_threads(a: Any) -> Any:
+        for _ in range(3):
+            a = in_threads(a - 0.25)
+        return a
+
     a = np.random.default_rng(5).random((6, 7))
     for function, expected, callee, one_thread, threads in (
+        (repeated, repeated(a), "relu", False, True),
+        (repeated_in_threads, repeated_in_threads(a), "in_threads", True, False),
         (rows, np.maximum(a - 0.5, 0), "relu", False, True),
         (outside, np.sqrt(np.abs(a - 0.5)) * 2, "in_threads", True, False),
     ):
