@@ -1,7 +1,8 @@
 """One element of an array expression: operators and ufuncs on numbers, typed as Numba types them.
 
 Numba computes array expressions with its own scalar operators (an int32 sum is an int64
-inside the expression) under the "numpy" error model; only ``/`` is np.true_divide.
+inside the expression) under the "numpy" error model; only ``/`` and
+the order of complex numbers are ufuncs.
 """
 
 from __future__ import annotations
@@ -60,16 +61,8 @@ def order(tree: Any) -> tuple[int, ...]:
     return tuple(steps)
 
 
-#: operators that numbers do not have, or not as arrays have them -> the ufunc of the arrays
-_AS_UFUNC = {
-    operator.truediv: np.true_divide,
-    operator.lt: np.less,
-    operator.le: np.less_equal,
-    operator.gt: np.greater,
-    operator.ge: np.greater_equal,
-}
-#: of complex numbers: real parts, then imaginary ones
-_ORDER = frozenset(_AS_UFUNC) - {operator.truediv}
+#: complex numbers have it as elements of arrays only: real parts, then imaginary ones
+_ORDER = frozenset({operator.lt, operator.le, operator.gt, operator.ge})
 
 
 def evaluate(frame: Frame, tree: Any, leaf: Leaf, loc: Any) -> Number | None:
@@ -87,7 +80,7 @@ def evaluate(frame: Frame, tree: Any, leaf: Leaf, loc: Any) -> Number | None:
         numbers.append(number)
     is_complex = any(isinstance(kind, types.Complex) for _, kind in numbers)
     if op is operator.truediv or (is_complex and op in _ORDER):
-        op = _AS_UFUNC[op]
+        op = getattr(np, npydecl.NumpyRulesArrayOperator._op_map[op])
     if op in npydecl.supported_array_operators:
         return _operator(frame, op, numbers, loc)
     return ufunc(frame, op, numbers, loc)

@@ -119,9 +119,8 @@ def _add(effects: Effects, op: Any, provenance: Provenance, local: set[Any]) -> 
         effects.checks.append(op)
     elif name == "numba.unaliased":  # copies its first operand where it overlaps the second
         _access(effects, op, op.operands[0], None, False, provenance, local)
-    elif (
-        name == STATEMENT and PICKED in op.attributes
-    ):  # a new array of elements of the first operand
+    elif name == STATEMENT and PICKED in op.attributes:
+        # a new array of elements of the first operand
         for array in op.operands:
             _access(effects, op, array, None, False, provenance, local)
     elif name.startswith("numba.expr"):

@@ -80,12 +80,14 @@ class _Groups:
         return self.knows(size) and self.knows(other) and self.find(size) == self.find(other)
 
     def find(self, size: Any) -> Any:
-        self._add(size)
+        """What stands for the group of a size that is known."""
         while self._parent[size] != size:
             size = self._parent[size]
         return size
 
     def _union(self, left: Any, right: Any) -> None:
+        self._add(left)
+        self._add(right)
         left, right = self.find(left), self.find(right)
         if left != right:
             self._parent[left] = right

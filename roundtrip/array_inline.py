@@ -59,19 +59,26 @@ class _ArrayInliner(Inliner):
         """variable -> values that it is given"""
         self._read: defaultdict[str, list[Any]] = defaultdict(list)
         """variable -> assignments that read it"""
-        self._learn(state.func_ir.blocks.values())
-        self._threads, self._repeated = self._places() if self._is_parallel() else (set(), set())
+        self._threads: set[int] = set()
+        """ids of the statements in ``prange`` loops of a parallel function"""
+        self._repeated: set[int] = set()
+        """those in any of its loops"""
+
+    def run(self) -> bool:
+        # most functions have no call to look at
+        kinds = self.state.typemap.values()
+        if not any(isinstance(kind, types.Dispatcher) for kind in kinds):
+            return False
+        blocks = self.state.func_ir.blocks
+        self._learn(blocks.values())
+        if self._is_parallel():
+            loops = compute_cfg_from_blocks(blocks).loops().values()
+            self._repeated = _ids(blocks[label] for loop in loops for label in loop.body)
+            self._threads = _ids(prange_blocks(self.state.func_ir))
+        return super().run()
 
     def _is_parallel(self) -> bool:
         return self.state.flags.auto_parallel.enabled
-
-    def _places(self) -> tuple[set[int], set[int]]:
-        """Ids of the statements in ``prange`` loops, and of those in any loop."""
-        blocks = self.state.func_ir.blocks
-        loops = compute_cfg_from_blocks(blocks).loops().values()
-        repeated = [blocks[label] for loop in loops for label in loop.body]
-        threads = prange_blocks(self.state.func_ir)
-        return _ids(threads), _ids(repeated)
 
     def _learn(self, blocks: Iterable[Any]) -> None:
         for block in blocks:
@@ -85,7 +92,10 @@ class _ArrayInliner(Inliner):
         arrays = [name for name in names_read(stmt) if isinstance(typemap[name], types.Array)]
         return (
             id(stmt) not in self._threads
-            and (id(stmt) not in self._repeated or _has_threads(typemap[stmt.value.func.name]))
+            and (
+                id(stmt) not in self._repeated
+                or _has_threads(typemap[stmt.value.func.name].dispatcher)
+            )
             and all(_is_data(passed(one)) for one in sig.args)
             and (_is_data(returned) or isinstance(returned, types.NoneType))
             and (
@@ -122,7 +132,7 @@ class _ArrayInliner(Inliner):
 
     def is_like_caller(self, callee: Any) -> bool:
         # one without threads may get some: it has no loops, so nothing in it says prange
-        threads = self._is_parallel() or not callee.targetoptions.get("parallel")
+        threads = self._is_parallel() or not _has_threads(callee)
         passes = getattr(callee._compiler.pipeline_class, "selection", None)
         fits = passes is None or passes == getattr(self.state.pipeline, "selection", None)
         return threads and fits and super().is_like_caller(callee)
@@ -151,9 +161,8 @@ def _ids(blocks: Iterable[Any]) -> set[int]:
     return {id(stmt) for block in blocks for stmt in block.body}
 
 
-def _has_threads(kind: Any) -> bool:
-    """Whether a compiled function, given by its type, is a parallel one."""
-    return bool(kind.dispatcher.targetoptions.get("parallel"))
+def _has_threads(callee: Any) -> bool:
+    return bool(callee.targetoptions.get("parallel"))
 
 
 def _is_operation(value: Any) -> bool:

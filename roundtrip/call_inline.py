@@ -56,7 +56,7 @@ class InlineCalls(FunctionPass):
 
 
 @dataclasses.dataclass(frozen=True)
-class Piece:
+class _Piece:
     """A block, the error model of the function that it came from, and the functions around it."""
 
     block: Any
@@ -72,7 +72,7 @@ class Inliner:
 
     def __init__(self, state: Any) -> None:
         self.state = state
-        self.count = 0
+        self._count = 0
         """statements that were put in"""
         self._bodies: dict[tuple[Any, str], tuple[Any, int] | None] = {}
         self._worker = InlineWorker(
@@ -83,10 +83,10 @@ class Inliner:
     def run(self) -> bool:
         """Whether something was inlined."""
         state = self.state
-        work = [Piece(block, state.flags.error_model) for block in state.func_ir.blocks.values()]
+        work = [_Piece(block, state.flags.error_model) for block in state.func_ir.blocks.values()]
         while work:
             work += self._first_call(work.pop())
-        if not self.count:
+        if not self._count:
             return False
         blocks = state.func_ir.blocks
         for dead in compute_cfg_from_blocks(blocks).dead_nodes():
@@ -95,7 +95,7 @@ class Inliner:
         state.func_ir.blocks = simplify_CFG(state.func_ir.blocks)
         return True
 
-    def _first_call(self, piece: Piece) -> list[Piece]:
+    def _first_call(self, piece: _Piece) -> list[_Piece]:
         """Inline the first call of a block that can be; the blocks to look at then.
 
         A function is not inlined into itself.
@@ -110,14 +110,14 @@ class Inliner:
             # one that the callee does not set is that of the function which calls it
             model = callee.targetoptions.get("error_model", piece.model)
             body, length = self._body(callee, model) or (None, 0)
-            if body is None or self.count + length > ALL:
+            if body is None or self._count + length > ALL:
                 continue
             if made := self.inlined(block, position, callee, body):
-                self.count += length
+                self._count += length
                 (_, rest), *inner = made
                 within = piece.within | {callee}
                 return [dataclasses.replace(piece, block=rest),
-                        *(Piece(one, model, within) for _, one in inner)]  # fmt: skip
+                        *(_Piece(one, model, within) for _, one in inner)]  # fmt: skip
         return []
 
     def _body(self, callee: Any, model: str) -> tuple[Any, int] | None:
