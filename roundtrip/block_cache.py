@@ -6,6 +6,8 @@ large arrays goes through a small allocator, an *external allocator* in the term
 run-time (NRT), which owns and counts references to these arrays as to any other:
 
 * a block is aligned to 2 MiB, with advice to use pages of that size before it is touched;
+* arrays begin at different places in their pages.  A load waits for an earlier store whose address
+  has the same last 12 bits, so of two arrays that begin at the same place some loops are slower;
 * a block that NRT frees is kept for arrays of about its size, up to a limit for the process
   (:func:`numba_mlir.config.memory_kept`); the ones kept longest make room;
 * a block that later ones were preferred to has its pages given to the kernel (``MADV_FREE``): it
@@ -43,9 +45,11 @@ LEAST = 4 << 20
 _LARGE_PAGE = 2 << 20
 _HUGEPAGE, _FREE = 14, 8
 _SLOTS = 16
-#: in front of what NRT gets: the bytes of the block.  With NRT's own header of 48 bytes data
-#: begins at a multiple of 64
+#: in front of what NRT gets: the bytes of the block, and where its memory begins.  With NRT's own
+#: header of 48 bytes data begins at a multiple of 64
 _HEADER = 16
+#: how far into its page each block begins behind the one before
+_STEP, _PAGE = 1088, 4096
 
 _WORD, _INT, _BIT = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 _BYTES = ir.IntType(8).as_pointer()
@@ -94,8 +98,8 @@ class _Allocator:
         self.module = ir.Module("numba_mlir.block_cache")
         self._limit = _WORD(limit)
         self._slots = self._variable("slots", ir.ArrayType(_SLOT, _SLOTS))
-        self._lock, self._held, self._clock = (
-            self._variable(name, _WORD) for name in ("lock", "held", "clock")
+        self._lock, self._held, self._clock, self._place = (
+            self._variable(name, _WORD) for name in ("lock", "held", "clock", "place")
         )
         self._libc_free = self._external("free", ir.VoidType(), _BYTES)
         self._madvise = self._external("madvise", _INT, _BYTES, _WORD, _INT)
@@ -144,6 +148,13 @@ class _Allocator:
         builder.store(builder.sub(builder.load(self._held), builder.load(place)), self._held)
         builder.store(_WORD(0), place)
         return builder.load(self._field(builder, slot, 0))
+
+    def _memory(self, builder: ir.IRBuilder, block: ir.Value) -> ir.Value:
+        """The cell that says where a block's memory begins."""
+        return builder.gep(builder.bitcast(block, _BYTES.as_pointer()), [_INT(1)])
+
+    def _free(self, builder: ir.IRBuilder, block: ir.Value) -> None:
+        builder.call(self._libc_free, [builder.load(self._memory(builder, block))])
 
     def _pick(
         self, builder: ir.IRBuilder, chosen: ir.Value, least: ir.Value, key: ir.Value,
@@ -200,7 +211,8 @@ class _Allocator:
             # Whole large pages, and not the one with the header.
             inside = builder.sub(size, _WORD(_LARGE_PAGE))
             whole = builder.and_(inside, _WORD(-_LARGE_PAGE))
-            rest = builder.gep(block, [_WORD(_LARGE_PAGE)])
+            memory = builder.load(self._memory(builder, block))
+            rest = builder.gep(memory, [_WORD(_LARGE_PAGE)])
             builder.call(self._madvise, [rest, whole, _INT(_FREE)])
             builder.store(_WORD(1), self._field(builder, slot, 3))
         builder.ret_void()
@@ -240,26 +252,42 @@ class _Allocator:
             builder.ret(_BIT(1))
         victim = self._empty(builder, builder.load(oldest))
         self._unlock(builder)
-        builder.call(self._libc_free, [victim])
+        self._free(builder, victim)
         builder.branch(again)
         return builder.function
 
     def _make_malloc(self) -> ir.Function:
         """NRT's ``malloc(size, opaque)``."""
+        fresh = self._make_fresh()
         builder, (asked, _) = self._function("allocate", _BYTES, _WORD, _BYTES)
         size = builder.add(asked, _WORD(_HEADER))
         cell = cgutils.alloca_once_value(builder, builder.call(self._take, [size]))
         missing = builder.icmp_unsigned("==", builder.load(cell), _NULL)
         with builder.if_then(missing, likely=False):
-            kind = [_BYTES.as_pointer(), _WORD, _WORD]
-            allocate = self._external("posix_memalign", _INT, *kind)
-            error = builder.call(allocate, [cell, _WORD(_LARGE_PAGE), size])
-            with builder.if_then(builder.icmp_unsigned("!=", error, _INT(0)), likely=False):
+            made = builder.call(fresh, [size])
+            with builder.if_then(builder.icmp_unsigned("==", made, _NULL), likely=False):
                 builder.ret(_NULL)
-            block = builder.load(cell)
-            builder.call(self._madvise, [block, size, _INT(_HUGEPAGE)])
-            builder.store(size, builder.bitcast(block, _WORD.as_pointer()))
+            builder.store(made, cell)
         builder.ret(builder.gep(builder.load(cell), [_WORD(_HEADER)]))
+        return builder.function
+
+    def _make_fresh(self) -> ir.Function:
+        """``block(size)``: of the system's memory; or null."""
+        builder, (size,) = self._function("fresh", _BYTES, _WORD)
+        cell = cgutils.alloca_once(builder, _BYTES)
+        kind = [_BYTES.as_pointer(), _WORD, _WORD]
+        allocate = self._external("posix_memalign", _INT, *kind)
+        whole = builder.add(size, _WORD(_PAGE))
+        error = builder.call(allocate, [cell, _WORD(_LARGE_PAGE), whole])
+        with builder.if_then(builder.icmp_unsigned("!=", error, _INT(0)), likely=False):
+            builder.ret(_NULL)
+        memory = builder.load(cell)
+        builder.call(self._madvise, [memory, whole, _INT(_HUGEPAGE)])
+        turn = builder.atomic_rmw("add", self._place, _WORD(_STEP), "monotonic")
+        block = builder.gep(memory, [builder.and_(turn, _WORD(_PAGE - 1))])
+        builder.store(size, builder.bitcast(block, _WORD.as_pointer()))
+        builder.store(memory, self._memory(builder, block))
+        builder.ret(block)
         return builder.function
 
     def _make_free(self) -> ir.Function:
@@ -269,7 +297,7 @@ class _Allocator:
         size = builder.load(builder.bitcast(block, _WORD.as_pointer()))
         given = builder.call(self._give, [block, size])
         with builder.if_then(builder.not_(given)):
-            builder.call(self._libc_free, [block])
+            self._free(builder, block)
         builder.ret_void()
         return builder.function
 
@@ -304,11 +332,12 @@ class _Allocator:
         with cgutils.for_range(builder, _WORD(_SLOTS)) as loop:
             slot = builder.gep(self._slots, [_WORD(0), loop.index], inbounds=True)
             self._unless_locked(builder)
-            block = cgutils.alloca_once(builder, _BYTES)
-            builder.store(_NULL, block)
+            memory = cgutils.alloca_once(builder, _BYTES)
+            builder.store(_NULL, memory)
             held = builder.load(self._field(builder, slot, 1))
             with builder.if_then(builder.icmp_unsigned("!=", held, _WORD(0))):
-                builder.store(self._empty(builder, slot), block)
+                block = self._empty(builder, slot)
+                builder.store(builder.load(self._memory(builder, block)), memory)
             self._unlock(builder)
-            builder.call(self._libc_free, [builder.load(block)])
+            builder.call(self._libc_free, [builder.load(memory)])
         builder.ret_void()

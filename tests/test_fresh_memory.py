@@ -134,6 +134,11 @@ def test_data_are_aligned_for_vectors() -> None:
     assert address(sequential(LARGE)) % 64 == 0
 
 
+def test_arrays_begin_at_different_places_in_their_pages() -> None:
+    held = [sequential(LARGE) for _ in range(4)]
+    assert len({address(array) % 4096 for array in held}) == 4
+
+
 def test_large_pages_are_asked_for() -> None:
     (found,) = mappings(address(sequential(LARGE)))
     assert "hg" in found["VmFlags"].split()
