@@ -150,7 +150,10 @@ def _power(op: Operation) -> Any | None:
     if kind(exponent) == "int":
         value = cast(op.values[0], base, op.result)
         return powers.by_constant(op.result, value, op.values[1], exponent)
-    return powers.float_power(op.result, *op.values) if base == exponent == op.result else None
+    if not base == exponent == op.result:
+        return None
+    of_kind = powers.square if kind(base) == "complex" else powers.float_power
+    return of_kind(op.result, *op.values)
 
 
 def _negate(op: Operation) -> Any | None:

@@ -1,7 +1,8 @@
 """Powers: ``llvm.pow`` for floats, repeated squaring for constant integer exponents.
 
 Numba computes ``x ** n`` of an integer ``n`` by a loop of squarings; for a constant n the
-products are known, so they are written out, in the loop's order.
+products are known, so they are written out, in the loop's order.  Of complex numbers it
+multiplies out squares alone.
 """
 
 from __future__ import annotations
@@ -34,6 +35,30 @@ def constant_integer(value: Any) -> int | None:
     if name == "arith.extui":
         return number & ((1 << source.type.width) - 1)
     return scalars.wrap(number, value.type.width)
+
+
+def _constant_number(value: Any) -> complex | None:
+    """The number that a constant is, also one cast from an integer to a float or complex."""
+    owner = value.owner
+    match getattr(owner, "name", ""):
+        case "arith.constant":
+            return owner.attributes["value"].value
+        case "arith.sitofp" | "arith.uitofp":
+            return constant_integer(owner.operands[0])
+        case "complex.constant":
+            parts = [mlir.ir.FloatAttr(part).value for part in owner.attributes["value"]]
+            return complex(*parts)
+        case "complex.create":
+            real, imag = map(_constant_number, owner.operands)
+            return None if real is None or imag is None else complex(real.real, imag.real)
+        case _:
+            return None
+
+
+def square(ty: types.Type, a: Any, b: Any) -> Any | None:
+    """``a ** b`` of complex numbers where ``b`` is the constant 2."""
+    is_square = kind(ty) == "complex" and _constant_number(b) == 2
+    return mlir.complex.mul(a, a) if is_square else None
 
 
 def power(ty: types.Type, a: Any, b: Any) -> Any | None:

@@ -16,7 +16,7 @@ from numba.core import ir, types
 from numba.core.typing.builtins import IndexValueType
 from numba.parfors.parfor import Parfor
 
-from numba_mlir.converters import arithmetic, arrays, calls, sizefacts
+from numba_mlir.converters import arithmetic, arrays, calls, kernels, sizefacts
 from numba_mlir.converters.frame import Frame
 from numba_mlir.converters.operands import names_read
 from numba_mlir.converters.slots import MISSING, Env, Slot
@@ -197,6 +197,9 @@ def _remember(frame: Frame, env: Env, stmt: Any) -> None:
 
 
 # -- expressions ---------------------------------------------------------------
+_PARTS = {"real": kernels.real, "imag": kernels.imag}
+
+
 def _binop(frame: Frame, env: Env, expr: Any, _: Any) -> Slot | None:
     left, right = frame.scalar(env.get(expr.lhs.name)), frame.scalar(env.get(expr.rhs.name))
     if left is None or right is None:
@@ -242,8 +245,15 @@ def tuple_member(env: Env, expr: Any) -> Slot | None:
 
 
 def _getattr(frame: Frame, env: Env, expr: Any, _: Any) -> Slot | None:
-    array = env.get(expr.value.name)
-    return arrays.size(frame, array) if expr.attr == "size" and arrays.is_native(array) else None
+    slot = env.get(expr.value.name)
+    if expr.attr == "size" and arrays.is_native(slot):
+        return arrays.size(frame, slot)
+    part, number = _PARTS.get(expr.attr), frame.scalar(slot)
+    if part is None or number is None or not isinstance(number[1], types.Number):
+        return None
+    value, kind = number
+    of_complex = isinstance(kind, types.Complex)
+    return Slot(kind.underlying_float if of_complex else kind, part(kind, value))
 
 
 def _exhaust_iter(frame: Frame, env: Env, expr: Any, wanted: Any) -> Slot | None:

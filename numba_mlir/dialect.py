@@ -8,6 +8,7 @@
 ``numba.assert_equal``    sizes that must be equal at run time, else ``message``
 ``numba.check``           another check that may raise and touches no array
 ``numba.wrap_index``      Python's index rule: ``i + n if i < 0 else i``
+``numba.hypot``           the length of (x, y), as C's ``hypot``
 ``numba.disjoint``        True when two arrays have no byte in common
 ``numba.column_major``  True when an array's elements lie closer together along its first
                         axis than along its last, as in Fortran order
@@ -75,6 +76,7 @@ def _dialect() -> Any:
         operation(f"expr{arity}", arity, 1, pure=True)
     operation("undef", 0, 1, pure=True)
     operation("wrap_index", 2, 1, pure=True)
+    operation("hypot", 2, 1, pure=True)
     operation("disjoint", 2, 1, pure=True)
     operation("column_major", 1, 1, pure=True)
     operation("check", 2, 0, pure=False)

@@ -125,7 +125,7 @@ class _ArrayInliner(Inliner):
         # an array of another layout than the result would have to be cast to it
         if len(returns) != 1 or model != self.state.flags.error_model:
             return False
-        if _operations(body) > SHORT:
+        if _operations(body) > SHORT or compute_cfg_from_blocks(body.blocks).loops():
             return False
         TakeReductions().run_pass(python_types.SimpleNamespace(func_ir=body, metadata={}))
         return True

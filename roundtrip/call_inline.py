@@ -19,6 +19,7 @@ import inspect
 import operator
 from typing import Any
 
+from numba import prange
 from numba.core import ir, types
 from numba.core.analysis import compute_cfg_from_blocks
 from numba.core.compiler import Compiler
@@ -42,7 +43,7 @@ _REMAINDERS = (operator.floordiv, operator.mod, operator.ifloordiv, operator.imo
 class InlineCalls(FunctionPass):
     """Inlines calls of short functions of numbers, compiled with the options of the caller.
 
-    Left are functions with loops, with ``raise``, and those that were compiled for given
+    Left are functions with ``raise`` or ``prange``, and those that were compiled for given
     signatures or with types of local variables (whose casts would be lost).
     """
 
@@ -210,6 +211,10 @@ def _replace_quotients(func_ir: Any, model: str) -> bool:
     function = quotient if model == "numpy" else divide
     values = [stmt.value for block in func_ir.blocks.values() for stmt in block.body
               if isinstance(stmt, ir.Assign)]  # fmt: skip
+    divisions = [value for value in values if _operator(value) in (*_QUOTIENTS, *_REMAINDERS)]
+    names = [value.value for value in values if isinstance(value, (ir.Global, ir.FreeVar))]
+    if not divisions and not any(name is divmod for name in names):
+        return True
     if not all(map(_is_understood, values)):
         return False
     for block in func_ir.blocks.values():
@@ -250,9 +255,12 @@ def _length(func_ir: Any) -> int | None:
     statements = [stmt for block in func_ir.blocks.values() for stmt in block.body]
     if len(statements) > SHORT or not all(isinstance(one, _STATEMENTS) for one in statements):
         return None
-    if compute_cfg_from_blocks(func_ir.blocks).loops():
-        return None
     values = [one.value for one in statements if isinstance(one, ir.Assign)]
-    if any(isinstance(one, ir.Expr) and one.op == "make_function" for one in values):
-        return None
-    return len(statements)
+    return None if any(map(_is_left, values)) else len(statements)
+
+
+def _is_left(value: Any) -> bool:
+    """Whether a value makes a function, or ``prange``, which the callee takes for ``range``."""
+    if isinstance(value, ir.Expr):
+        return value.op == "make_function" or (value.op == "getattr" and value.attr == "prange")
+    return isinstance(value, (ir.Global, ir.FreeVar)) and value.value is prange

@@ -67,6 +67,27 @@ def with_loop(x):
 
 
 @numba.njit
+def with_ways_out(x):
+    for i in range(20):
+        for j in range(i):
+            if x * j > 10:
+                return i + 1 / (j + 1)
+        if x + i > 5:
+            break
+    else:
+        return -1.0
+    return i * x
+
+
+@numba.njit
+def with_prange(x):
+    last = x
+    for i in prange(9):
+        last = last * 0.5 + i
+    return last
+
+
+@numba.njit
 def with_default(x, y=3.0):
     return x * y
 
@@ -114,6 +135,8 @@ CALLEES = {
     "calls": lambda x: nested(x) + nested(x * 2),
     "recursion": lambda x: fibonacci(int(x * 3) + 2) + x,
     "loop": lambda x: with_loop(x),
+    "ways out": lambda x: with_ways_out(x),
+    "prange": lambda x: with_prange(x),
     "defaults": lambda x: with_default(x) + with_default(x, 2.0) + with_default(y=x, x=1.5),
     "signature": lambda x: casts(x),
     "locals": lambda x: with_locals(x),
