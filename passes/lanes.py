@@ -1,44 +1,47 @@
-"""Several iterations of a parallel loop at once, where an inner loop has to keep its order.
+"""Several iterations of a loop at once, where an inner loop has to keep its order.
 
-A sum in an inner loop stays in its order (:mod:`.reductions`), so LLVM cannot make vectors of
-that loop.  The iterations of the parallel loop around it are independent: with one of them in
-each lane of a vector, every lane adds in its own order, and results are the same to the last bit.
+A sum in an inner loop stays in its order (:mod:`.reductions`), and a loop that is left early has
+no known end, so LLVM cannot make vectors of them.  The iterations of the loop around it are
+independent: with one of them in each lane of a vector, every lane computes in its own order, and
+results are the same to the last bit.
 
-1. The last parallel index is cut: a loop in steps of the number of lanes, whose values are
+1. The last index of a parallel loop is cut, or that of an inner loop whose iterations write
+   where no other one reads or writes: a loop in steps of the number of lanes, whose values are
    vectors, and the loop as it was for what is left.
-2. A value is *uniform* (the same in all lanes), *linear* (the index plus something uniform) or
-   *varying*.  Uniform and linear ones stay numbers.
+2. Values that are the same in all lanes, and indices, stay numbers (:mod:`.lane_kinds`).
 3. Functions of the C library are called for as many lanes as they have versions for.
-4. Refused: a subscript that varies other than linearly in the last, contiguous dimension, a
+4. A loop that is left early goes on until the last lane has left it (`left_early`).
+5. Refused: a subscript that varies other than linearly in the last, contiguous dimension, a
    bound that varies, a store to one element from all lanes, functions that have no version for
-   vectors, complex numbers and booleans in memory, and loops without an ordered sum inside.
+   vectors, complex numbers and booleans in memory, and loops with nothing to keep in order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from numba_mlir import mlir
-from numba_mlir.passes import libm
+from numba_mlir.passes import complex_parts, libm
 from numba_mlir.passes.building import index
-from numba_mlir.passes.values import nested, operations
+from numba_mlir.passes.lane_kinds import (
+    TERMINATORS,
+    Kind,
+    Kinds,
+    Refused,
+    is_poison,
+    needs_a_lane,
+)
+from numba_mlir.passes.streams import is_alone
+from numba_mlir.passes.structure import structure
+from numba_mlir.passes.values import ACCESSES, constant_int, nested, operations
 
 #: vectors in flight: additions of one chain have to wait for one another
 _CHAINS = 2
 _SLOW = frozenset({"arith.divf", "math.sqrt"})
-
-
-class Kind(IntEnum):
-    UNIFORM = 0
-    LINEAR = 1
-    VARYING = 2
-
-
-class Refused(Exception):
-    """The loop has no vector form."""
+_ORDERED = frozenset({"scf.for", "scf.while"})
+_CLEAN_UP = "func.func(canonicalize,cse)"
 
 
 @dataclass(frozen=True)
@@ -60,47 +63,80 @@ class Vectors:
     contract: bool = False
 
 
-def spread(function: Any, vectors: Vectors) -> bool:
-    """Vectorise the parallel loops of ``function`` that gain by it."""
-    done = False
-    loops = [op for op in nested(function) if op.name == "scf.parallel" and op.parent == function]
-    for op in loops:
-        if len(op.results) or not _has_ordered_sum(op):
-            continue
-        try:
-            spreader = _Spread(op, vectors)
-        except Refused:
-            continue
-        with op.location, mlir.ir.InsertionPoint(op):
-            spreader.run()
-        done = True
+def spread(module: Any, vectors: Vectors) -> bool:
+    """Vectorise the loops of the function ``body`` of ``module`` that gain by it."""
+    body = _body(module)
+    in_blocks = any(op.name == "scf.execute_region" for op in nested(body))
+    if not in_blocks and not complex_parts.is_carried(body):
+        return _spread(body, vectors)
+    # A loop that is left early is simpler in blocks: structured only for the lanes.
+    with mlir.ir.InsertionPoint(body):
+        structured = body.clone().operation
+    structure(structured)
+    if complex_parts.is_carried(structured):
+        complex_parts.split(structured)
+        mlir.run_pipeline(structured, _CLEAN_UP)
+    done = _spread(structured, vectors)
+    (body if done else structured).erase()
     return done
 
 
-def _has_ordered_sum(loop: Any) -> bool:
-    """Whether an inner loop carries a floating-point number from iteration to iteration."""
-    return any(
-        op.name == "scf.for" and any(str(r.type) in ("f32", "f64") for r in op.results)
-        for op in nested(loop)
-    )
+def _body(module: Any) -> Any:
+    name = mlir.ir.StringAttr.get("body")
+    return next(op for op in operations(module.body) if op.attributes["sym_name"] == name)
+
+
+def _spread(function: Any, vectors: Vectors) -> bool:
+    done = [_spread_loop(op, vectors) for op in operations(function.regions[0].blocks[0])]
+    return any(done)
+
+
+def _spread_loop(loop: Any, vectors: Vectors) -> bool:
+    """Vectorise a parallel loop, or an outer one around a loop that is left early."""
+    if loop.name not in ("scf.parallel", "scf.for") or not any(map(_is_ordered, nested(loop))):
+        return False
+    try:
+        _Spread(loop, vectors).run()
+    except Refused:
+        done = [_spread_loop(op, vectors) for op in operations(loop.regions[0].blocks[0])]
+        return any(done)
+    return True
+
+
+def _is_ordered(op: Any) -> bool:
+    """Whether a loop is left early, or carries a floating-point number to the next iteration."""
+    if op.name == "scf.for":
+        return any(str(r.type) in ("f32", "f64") for r in op.results)
+    return op.name == "scf.while"
 
 
 def _divides_inside(loop: Any) -> bool:
     """Whether an inner loop divides or takes square roots."""
-    inner = [op for op in nested(loop) if op.name == "scf.for"]
+    inner = [op for op in nested(loop) if op.name in _ORDERED]
     return any(op.name in _SLOW for one in inner for op in nested(one))
 
 
-def _is_elementwise(op: Any) -> bool:
-    if op.name in libm.FUNCTIONS or len(op.regions) or len(op.results) != 1:
-        return False
-    return op.name.startswith(("arith.", "math."))
+def _is_independent(loop: Any) -> bool:
+    """Whether no iteration of an ``scf.for`` reads or writes where another one writes.
 
-
-def _is_harmless(op: Any) -> bool:
-    """Whether an operation may be computed where the program does not."""
-    divides = op.name in ("arith.divsi", "arith.divui", "arith.remsi", "arith.remui")
-    return _is_elementwise(op) and not divides
+    What is written at its index may be accessed there alone, and lies in no other array.
+    """
+    function = loop
+    while function.name != "func.func":
+        function = function.parent
+    places: dict[Any, set[Any]] = {}
+    written: set[Any] = set()
+    for op in nested(loop):
+        if op.name in ACCESSES:
+            array = op.operands[ACCESSES[op.name]]
+            places.setdefault(array, set()).add(list(op.operands)[-1])
+            if op.name == "memref.store":
+                written.add(array)
+    alone = {array for array in places if is_alone(array, function)}
+    return all(
+        len(places[array]) == 1 and (array in alone or not places.keys() - alone - {array})
+        for array in written
+    )
 
 
 def _numbers(*values: int) -> Any:
@@ -108,16 +144,22 @@ def _numbers(*values: int) -> Any:
     return mlir.ir.ArrayAttr.get([mlir.ir.IntegerAttr.get(wide, value) for value in values])
 
 
-_SCALARS = frozenset({"f32", "f64", "i1", "i8", "i16", "i32", "i64", "index"})
-
-
 class _Spread:
+    """A loop in vectors; Refused where it has no such form, or gains nothing by it."""
+
     def __init__(self, loop: Any, vectors: Vectors) -> None:
-        self._loop, self._library = loop, vectors
+        self._loop = loop
         self._block = loop.regions[0].blocks[0]
-        self._kinds: dict[Any, Kind] = {self._block.arguments[-1]: Kind.LINEAR}
-        self._classify(self._block)
-        pieces = [self._version(op) for op in nested(loop) if op.name in libm.FUNCTIONS]
+        parallel = loop.name == "scf.parallel"
+        self._iv = self._block.arguments[-1 if parallel else 0]
+        self._kinds = Kinds(self._block, self._iv, vectors.function)
+        gains = self._kinds.leaves_early or (
+            parallel and any(op.name == "scf.for" and _is_ordered(op) for op in nested(loop))
+        )
+        if not gains or len(loop.results) or not (parallel or _is_independent(loop)):
+            raise Refused
+        calls = [op for op in nested(loop) if op.name in libm.FUNCTIONS]
+        pieces = [self._kinds.version(op) for op in calls]
         bits = _CHAINS * vectors.bits
         if 0 < vectors.dividing_bits < vectors.bits and not pieces and _divides_inside(loop):
             bits = vectors.dividing_bits
@@ -126,120 +168,35 @@ class _Spread:
             raise Refused
         self._values: dict[Any, Any] = {}
         self._vectors: dict[Any, Any] = {}
+        #: the lanes that are here, None for all
+        self._mask: Any = None
 
     def _widest(self) -> int:
-        floats = {str(r.type) for op in nested(self._loop) for r in op.results}
-        return 64 if floats & {"f64", "i64"} else 32
-
-    # -- which values vary --------------------------------------------------------------
-    def _kind(self, value: Any) -> Kind:
-        return self._kinds.get(value, Kind.UNIFORM)
-
-    def _mark(self, value: Any, kind: Kind) -> bool:
-        """Whether this is news."""
-        if kind is Kind.UNIFORM or self._kind(value) >= kind:
-            return False
-        if str(value.type) not in _SCALARS:
-            raise Refused
-        self._kinds[value] = kind
-        return True
-
-    def _classify(self, block: Any) -> None:
-        for op in operations(block):
-            kinds = [self._kind(value) for value in op.operands]
-            if op.name == "scf.for":
-                self._classify_for(op, kinds)
-            elif op.name == "memref.load":
-                self._mark(op.results[0], self._access(op.operands[0], kinds[1:], op))
-            elif op.name == "memref.store":
-                if self._access(op.operands[1], kinds[2:], op) is Kind.UNIFORM:
-                    raise Refused
-            elif op.name == "memref.dim":
-                if any(kinds):
-                    raise Refused
-            elif op.name == "scf.if":
-                self._classify_if(op, kinds[0])
-            elif op.name in libm.FUNCTIONS:
-                if any(kinds) and self._version(op) is None:
-                    raise Refused
-                self._mark(op.results[0], Kind.VARYING if any(kinds) else Kind.UNIFORM)
-            elif _is_elementwise(op):
-                self._mark(op.results[0], self._result_kind(op, kinds))
-            elif op.name not in ("scf.yield", "scf.reduce") or len(op.regions):
-                raise Refused
-
-    def _version(self, op: Any) -> tuple[str, int] | None:
-        """The vector version of a function of the C library."""
-        kind = str(op.results[0].type)
-        if any(str(value.type) != kind for value in op.operands) or kind not in ("f32", "f64"):
-            return None
-        return self._library.function(libm.FUNCTIONS[op.name] + ("f" if kind == "f32" else ""))
-
-    def _classify_for(self, op: Any, kinds: list[Kind]) -> None:
-        if any(kinds[:3]):
-            raise Refused
-        body = op.regions[0].blocks[0]
-        carried = list(body.arguments)[1:]
-        *_, last = operations(body)
-        changed = True
-        while changed:
-            changed = False
-            for value, init in zip(carried, list(op.operands)[3:], strict=True):
-                changed |= self._mark(value, Kind.VARYING if self._kind(init) else Kind.UNIFORM)
-            self._classify(body)
-            for value, new in zip(carried, last.operands, strict=True):
-                changed |= self._mark(value, Kind.VARYING if self._kind(new) else Kind.UNIFORM)
-        for value, result in zip(carried, op.results, strict=True):
-            self._mark(result, self._kind(value))
-
-    def _classify_if(self, op: Any, condition: Kind) -> None:
-        """Both arms are computed and their results selected."""
-        arms = [region.blocks[0] for region in op.regions if len(region.blocks)]
-        inside = [inner for arm in arms for inner in operations(arm)[:-1]]
-        if len(arms) != 2 or not all(_is_harmless(inner) for inner in inside):
-            raise Refused
-        for arm in arms:
-            self._classify(arm)
-        for number, result in enumerate(op.results):
-            yields = [operations(arm)[-1].operands[number] for arm in arms]
-            varies = condition or any(self._kind(value) for value in yields)
-            self._mark(result, Kind.VARYING if varies else Kind.UNIFORM)
-
-    def _access(self, memref: Any, subscripts: list[Kind], op: Any) -> Kind:
-        """UNIFORM, or VARYING for neighbours in memory."""
-        if not any(subscripts):
-            return Kind.UNIFORM
-        kind = mlir.ir.MemRefType(memref.type)
-        *outer, last = subscripts
-        if any(outer) or last is not Kind.LINEAR or "strided" in str(kind):
-            raise Refused
-        if str(kind.element_type) not in _SCALARS - {"i1", "index"}:
-            raise Refused
-        return Kind.VARYING
-
-    def _result_kind(self, op: Any, kinds: list[Kind]) -> Kind:
-        if not any(kinds):
-            return Kind.UNIFORM
-        if Kind.VARYING not in kinds:
-            if op.name == "arith.addi" and Kind.UNIFORM in kinds:
-                return Kind.LINEAR
-            if op.name == "arith.subi" and kinds[1] is Kind.UNIFORM:
-                return Kind.LINEAR
-            if op.name == "arith.index_cast" and str(op.operands[0].type) in ("index", "i64"):
-                return Kind.LINEAR if str(op.results[0].type) in ("index", "i64") else Kind.VARYING
-        return Kind.VARYING
+        kinds = {str(r.type) for op in nested(self._loop) for r in op.results}
+        return 64 if kinds & {"f64", "i64"} else 32
 
     # -- the new loop ---------------------------------------------------------------------
     def run(self) -> None:
-        ir, arith, loop = mlir.ir, mlir.arith, self._loop
+        loop = self._loop
+        with loop.location, mlir.ir.InsertionPoint(loop):
+            if loop.name == "scf.parallel":
+                self._run_parallel()
+            else:
+                self._run_for()
+
+    def _middle(self, low: Any, high: Any) -> Any:
+        """Where the last whole vector ends."""
+        arith, lanes = mlir.arith, index(self._lanes)
+        length = arith.maxsi(arith.subi(high, low), index(0))
+        return arith.addi(low, arith.muli(arith.divui(length, lanes), lanes))
+
+    def _run_parallel(self) -> None:
+        ir, loop = mlir.ir, self._loop
         rank = len(self._block.arguments)
         operands = list(loop.operands)
-        low, high = operands[rank - 1], operands[2 * rank - 1]
-        lanes = index(self._lanes)
-        length = arith.maxsi(arith.subi(high, low), index(0))
-        middle = arith.addi(low, arith.muli(arith.divui(length, lanes), lanes))
+        middle = self._middle(operands[rank - 1], operands[2 * rank - 1])
         bounds = [*operands[:rank], *operands[rank : 2 * rank - 1], middle]
-        steps = [*operands[2 * rank : 3 * rank - 1], lanes]
+        steps = [*operands[2 * rank : 3 * rank - 1], index(self._lanes)]
         attributes = {name: loop.attributes[name] for name in loop.attributes}
         made = ir.Operation.create("scf.parallel", [], [*bounds, *steps], attributes, regions=1)
         kinds = [ir.IndexType.get()] * rank
@@ -250,15 +207,39 @@ class _Spread:
             ir.Operation.create("scf.reduce")
         loop.operands[rank - 1] = middle
 
+    def _run_for(self) -> None:
+        ir, loop = mlir.ir, self._loop
+        low, high, step = loop.operands
+        if constant_int(step) != 1:
+            raise Refused
+        middle = self._middle(low, high)
+        operands = [low, middle, index(self._lanes)]
+        made = ir.Operation.create("scf.for", operands=operands, regions=1)
+        kinds = [ir.IndexType.get()]
+        block = ir.Block.create_at_start(made.regions[0], kinds, [ir.Location.current])
+        self._values[self._iv] = block.arguments[0]
+        with ir.InsertionPoint(block):
+            self._emit(self._block)
+            ir.Operation.create("scf.yield")
+        loop.operands[0] = middle
+
+    # -- values ---------------------------------------------------------------------------
     def _type(self, scalar: Any) -> Any:
         return mlir.ir.VectorType.get([self._lanes], scalar)
+
+    def _splat(self, scalar: Any, number: Any) -> Any:
+        """A constant in every lane."""
+        ir, type_ = mlir.ir, self._type(scalar)
+        is_float = str(scalar).startswith("f")
+        one = (ir.FloatAttr if is_float else ir.IntegerAttr).get(scalar, number)
+        return mlir.arith.constant(type_, ir.DenseElementsAttr.get_splat(type_, one))
 
     def _number(self, value: Any) -> Any:
         return self._values.get(value, value)
 
     def _vector(self, value: Any) -> Any:
         """A value in every lane."""
-        kind = self._kind(value)
+        kind = self._kinds.of(value)
         if kind is Kind.VARYING:
             return self._vectors[value]
         ir, number = mlir.ir, self._number(value)
@@ -271,28 +252,48 @@ class _Spread:
             steps = ir.Operation.create("arith.index_cast", [type_], [steps]).results[0]
         return mlir.arith.addi(spread_, steps)
 
+    def _as(self, carried: Any, value: Any) -> Any:
+        """``value`` as ``carried`` is held: a vector or a number."""
+        return self._vector(value) if self._kinds.of(carried) else self._number(value)
+
+    def _hold(self, values: Any, made: Any) -> None:
+        """``made`` are the new forms of ``values``."""
+        for value, new in zip(values, made, strict=True):
+            (self._vectors if self._kinds.of(value) else self._values)[value] = new
+
+    # -- operations -----------------------------------------------------------------------
     def _emit(self, block: Any) -> None:
         for op in operations(block):
             with op.location:
-                if op.name == "scf.for":
-                    self._emit_for(op)
-                elif op.name == "scf.if":
-                    self._emit_if(op)
-                elif op.name == "memref.load" and self._kind(op.results[0]):
-                    where = [self._number(value) for value in op.operands]
-                    type_ = self._type(op.results[0].type)
-                    made = mlir.ir.Operation.create("vector.load", [type_], where)
-                    self._vectors[op.results[0]] = made.results[0]
-                elif op.name == "memref.store":
-                    value, *where = op.operands
-                    operands = [self._vector(value), *map(self._number, where)]
-                    mlir.ir.Operation.create("vector.store", operands=operands)
-                elif op.name not in ("scf.yield", "scf.reduce"):
+                rule = self._RULES.get(op.name)
+                if rule is not None:
+                    rule(self, op)
+                elif op.name not in TERMINATORS:
                     self._emit_simple(op)
+
+    def _emit_load(self, op: Any) -> None:
+        (result,) = op.results
+        if not self._kinds.of(result):
+            self._emit_simple(op)
+            return
+        where = [self._number(value) for value in op.operands]
+        type_ = self._type(result.type)
+        name, operands = "vector.load", where
+        if self._mask is not None:
+            name, operands = "vector.maskedload", [*where, self._mask, self._splat(result.type, 0)]
+        self._vectors[result] = mlir.ir.Operation.create(name, [type_], operands).results[0]
+
+    def _emit_store(self, op: Any) -> None:
+        value, *where = op.operands
+        vector, where = self._vector(value), [self._number(one) for one in where]
+        if self._mask is None:
+            mlir.ir.Operation.create("vector.store", operands=[vector, *where])
+        else:
+            mlir.ir.Operation.create("vector.maskedstore", operands=[*where, self._mask, vector])
 
     def _emit_simple(self, op: Any) -> None:
         (result,) = op.results
-        if self._kind(result) is not Kind.VARYING:
+        if self._kinds.of(result) is not Kind.VARYING:
             clone = op.clone().operation
             for number, value in enumerate(clone.operands):
                 clone.operands[number] = self._number(value)
@@ -309,7 +310,7 @@ class _Spread:
     def _call(self, op: Any, operands: list[Any]) -> Any:
         """The vector version, called for one piece of the lanes after the other."""
         ir = mlir.ir
-        version = self._version(op)
+        version = self._kinds.version(op)
         assert version is not None
         symbol, count = version
         scalar = op.results[0].type
@@ -318,8 +319,7 @@ class _Spread:
         callee = {"callee": ir.FlatSymbolRefAttr.get(symbol)}
         if count == self._lanes:
             return ir.Operation.create("func.call", [piece], operands, callee).results[0]
-        zero = ir.DenseElementsAttr.get_splat(self._type(scalar), ir.FloatAttr.get(scalar, 0.0))
-        result = mlir.arith.constant(self._type(scalar), zero)
+        result = self._splat(scalar, 0)
         one = _numbers(1)
         for start in range(0, self._lanes, count):
             where = {"offsets": _numbers(start), "strides": one}
@@ -340,6 +340,10 @@ class _Spread:
             op = op.parent
         return op
 
+    # -- loops ----------------------------------------------------------------------------
+    def _block_of(self, region: Any, kinds: list[Any]) -> Any:
+        return mlir.ir.Block.create_at_start(region, kinds, [mlir.ir.Location.current] * len(kinds))
+
     def _emit_for(self, op: Any) -> None:
         ir = mlir.ir
         body = op.regions[0].blocks[0]
@@ -347,33 +351,142 @@ class _Spread:
         start = [self._as(value, init)
                  for value, init in zip(carried, list(op.operands)[3:], strict=True)]  # fmt: skip
         bounds = [self._number(value) for value in list(op.operands)[:3]]
-        made = ir.Operation.create("scf.for", [v.type for v in start], [*bounds, *start], regions=1)
-        kinds = [ir.IndexType.get(), *[v.type for v in start]]
-        here = [ir.Location.current] * len(kinds)
-        block = ir.Block.create_at_start(made.regions[0], kinds, here)
+        types = [value.type for value in start]
+        made = ir.Operation.create("scf.for", types, [*bounds, *start], regions=1)
+        block = self._block_of(made.regions[0], [ir.IndexType.get(), *types])
         self._values[body.arguments[0]] = block.arguments[0]
-        for values in ((carried, list(block.arguments)[1:]), (op.results, made.results)):
-            for old, new in zip(*values, strict=True):
-                (self._vectors if self._kind(old) else self._values)[old] = new
+        self._hold(carried, list(block.arguments)[1:])
+        self._hold(op.results, made.results)
         *_, last = operations(body)
         with ir.InsertionPoint(block):
             self._emit(body)
             new = [self._as(v, y) for v, y in zip(carried, last.operands, strict=True)]
             ir.Operation.create("scf.yield", operands=new)
 
-    def _emit_if(self, op: Any) -> None:
-        arms = [region.blocks[0] for region in op.regions]
-        for arm in arms:
-            self._emit(arm)
-        for number, result in enumerate(op.results):
-            yields = [operations(arm)[-1].operands[number] for arm in arms]
-            if self._kind(result):
-                values = map(self._vector, (op.operands[0], *yields))
-                self._vectors[result] = mlir.arith.select(*values)
-            else:
-                values = map(self._number, (op.operands[0], *yields))
-                self._values[result] = mlir.arith.select(*values)
+    def _emit_while(self, op: Any) -> None:
+        """Carried along besides the loop's own: the lanes that are in it, and for each result that
+        is read behind it what it was when a lane left."""
+        ir, arith = mlir.ir, mlir.arith
+        before, after = (region.blocks[0] for region in op.regions)
+        *_, condition = operations(before)
+        *_, last = operations(after)
+        test, *forwarded = condition.operands
+        early = bool(self._kinds.of(test))
+        read = [
+            n for n, result in enumerate(op.results) if early and any(True for _ in result.uses)
+        ]
+        start = [self._as(v, i) for v, i in zip(before.arguments, op.operands, strict=True)]
+        extra = [self._splat(op.results[n].type, 0) for n in read]
+        if early:
+            extra.insert(0, self._here())
+        own = [self._type(v.type) if self._kinds.of(v) else v.type for v in after.arguments]
+        more = [value.type for value in extra]
+        made = ir.Operation.create("scf.while", [*own, *more], [*start, *extra], regions=2)
+        block = self._block_of(made.regions[0], [v.type for v in (*start, *extra)])
+        outside = self._mask
+        with ir.InsertionPoint(block):
+            extra = list(block.arguments)[len(start) :]
+            self._hold(before.arguments, list(block.arguments)[: len(start)])
+            if early:
+                self._mask = extra[0]
+            self._emit(before)
+            goes_on = self._number(test)
+            if early:
+                here, *kept = extra
+                kept = [arith.select(here, self._vector(forwarded[n]), old)
+                        for n, old in zip(read, kept, strict=True)]  # fmt: skip
+                here = arith.andi(here, self._vector(test))
+                extra, goes_on = [here, *kept], self._any(here)
+            values = [self._as(v, f) for v, f in zip(after.arguments, forwarded, strict=True)]
+            ir.Operation.create("scf.condition", operands=[goes_on, *values, *extra])
+        block = self._block_of(made.regions[1], [*own, *more])
+        with ir.InsertionPoint(block):
+            extra = list(block.arguments)[len(own) :]
+            self._hold(after.arguments, list(block.arguments)[: len(own)])
+            if early:
+                self._mask = extra[0]
+            self._emit(after)
+            values = [self._as(v, y) for v, y in zip(before.arguments, last.operands, strict=True)]
+            ir.Operation.create("scf.yield", operands=[*values, *extra])
+        self._mask = outside
+        results = list(made.results)
+        if early:
+            self._vectors.update(
+                (op.results[n], results[len(own) + 1 + k]) for k, n in enumerate(read)
+            )
+        else:
+            self._hold(op.results, results)
 
-    def _as(self, carried: Any, value: Any) -> Any:
-        """``value`` as ``carried`` is held: a vector or a number."""
-        return self._vector(value) if self._kind(carried) else self._number(value)
+    # -- masks ----------------------------------------------------------------------------
+    def _here(self) -> Any:
+        """The lanes that are here, as a vector."""
+        bit = mlir.ir.IntegerType.get_signless(1)
+        return self._splat(bit, 1) if self._mask is None else self._mask
+
+    def _any(self, mask: Any) -> Any:
+        """Whether there is a lane in it."""
+        bit = mlir.ir.IntegerType.get_signless(1)
+        kind = {"kind": mlir.ir.Attribute.parse("#vector.kind<or>")}
+        return mlir.ir.Operation.create("vector.reduction", [bit], [mask], kind).results[0]
+
+    # -- branches -------------------------------------------------------------------------
+    def _emit_if(self, op: Any) -> None:
+        condition = op.operands[0]
+        if not self._kinds.of(condition):
+            self._branch(op, self._number(condition))
+            return
+        arith, test = mlir.arith, self._vector(condition)
+        masks = [arith.andi(self._here(), test)]
+        if op.regions[1].blocks:
+            bit = mlir.ir.IntegerType.get_signless(1)
+            masks.append(arith.andi(self._here(), arith.xori(test, self._splat(bit, 1))))
+        arms = [region.blocks[0] for region in op.regions if region.blocks]
+        values = [self._arm(op, arm, mask) for arm, mask in zip(arms, masks, strict=True)]
+        for number, result in enumerate(op.results):
+            given = [found[number] for arm, found in zip(arms, values, strict=True)
+                     if not is_poison(operations(arm)[-1].operands[number])]  # fmt: skip
+            if len(given) == 2 and self._kinds.of(result):
+                given = [arith.select(test, *given)]
+            self._hold([result], given[:1] or [values[0][number]])
+
+    def _arm(self, op: Any, arm: Any, mask: Any) -> list[Any]:
+        """What an arm yields, which is computed where ``mask`` says; anything in other lanes."""
+        ir, types = mlir.ir, self._result_types(op)
+        if not needs_a_lane(arm, self._kinds):
+            return self._yields(op, arm, mask)
+        made = ir.Operation.create("scf.if", types, [self._any(mask)], regions=2)
+        with ir.InsertionPoint(self._block_of(made.regions[0], [])):
+            ir.Operation.create("scf.yield", operands=self._yields(op, arm, mask))
+        with ir.InsertionPoint(self._block_of(made.regions[1], [])):
+            anything = [ir.Operation.create("ub.poison", [kind]).results[0] for kind in types]
+            ir.Operation.create("scf.yield", operands=anything)
+        return list(made.results)
+
+    def _branch(self, op: Any, condition: Any) -> None:
+        """All lanes take the same way."""
+        ir = mlir.ir
+        made = ir.Operation.create("scf.if", self._result_types(op), [condition], regions=2)
+        for new, old in zip(made.regions, op.regions, strict=True):
+            if old.blocks:
+                with ir.InsertionPoint(self._block_of(new, [])):
+                    values = self._yields(op, old.blocks[0], self._mask)
+                    ir.Operation.create("scf.yield", operands=values)
+        self._hold(op.results, made.results)
+
+    def _result_types(self, op: Any) -> list[Any]:
+        return [self._type(r.type) if self._kinds.of(r) else r.type for r in op.results]
+
+    def _yields(self, op: Any, arm: Any, mask: Any) -> list[Any]:
+        outside, self._mask = self._mask, mask
+        self._emit(arm)
+        self._mask = outside
+        *_, last = operations(arm)
+        return [self._as(result, y) for result, y in zip(op.results, last.operands, strict=True)]
+
+    _RULES: ClassVar[dict[str, Callable[[_Spread, Any], None]]] = {
+        "scf.for": _emit_for,
+        "scf.while": _emit_while,
+        "scf.if": _emit_if,
+        "memref.load": _emit_load,
+        "memref.store": _emit_store,
+    }

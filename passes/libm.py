@@ -14,8 +14,10 @@ from typing import Any
 from numba_mlir import mlir
 from numba_mlir.passes.values import nested
 
-#: ``math`` operation -> name for float64; that for float32 has an f behind it
-FUNCTIONS: dict[str, str] = {"math.powf": "pow", "math.fpowi": "pow"} | {
+#: the length of a vector of two numbers; the ``math`` dialect has no operation for it
+HYPOT = "numba.hypot"
+#: operation -> name for float64; that for float32 has an f behind it
+FUNCTIONS: dict[str, str] = {"math.powf": "pow", "math.fpowi": "pow", HYPOT: "hypot"} | {
     f"math.{name}": name
     for name in (
         "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "erf",
@@ -25,7 +27,7 @@ FUNCTIONS: dict[str, str] = {"math.powf": "pow", "math.fpowi": "pow"} | {
 }  # fmt: skip
 
 #: the functions' symbols
-_SYMBOLS = {name + suffix for name in (*FUNCTIONS.values(), "hypot") for suffix in ("", "f")}
+_SYMBOLS = {name + suffix for name in FUNCTIONS.values() for suffix in ("", "f")}
 
 #: what does not read or write memory; errno is nobody's here, as in Numba
 _PURE = (

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from numba_mlir import mlir
-from numba_mlir.passes import failures, lanes, libm, packing, streams, stretched
+from numba_mlir.passes import complex_parts, failures, lanes, libm, packing, streams, stretched
 from numba_mlir.passes.base import source_position
 from numba_mlir.passes.buffers import Unhoistable, allocations, hoist
 from numba_mlir.passes.building import LOOP_ANNOTATION
@@ -87,10 +87,9 @@ def lower(module: Any, fastmath: str = "", vectors: Vectors = NO_VECTORS) -> tup
         body = function(module, "body")
         packed = packing.pack(body, vectors.bits, vectors.contract) if vectors.bits else []
         Reductions(parallel=False).run(module)
-        body = function(module, "body")
-        spread = bool(vectors.bits) and lanes.spread(body, vectors)
+        spread = bool(vectors.bits) and lanes.spread(module, vectors)
         if vectors.library:
-            distribute(body)
+            distribute(function(module, "body"))
         mlir.run_pipeline(module.operation, _LOOPS)
         raise_late(function(module, "body"))
         dense = any(_is_dense(op) for op in nested(function(module, "body")))
@@ -280,47 +279,10 @@ def _clamp(op: Any) -> Any:
     return mlir.arith.minimumf(mlir.arith.maximumf(value, low), high)
 
 
-def _parts(value: Any) -> tuple[Any, Any]:
-    return mlir.complex.re(value), mlir.complex.im(value)
-
-
-def _conjugate(op: Any) -> Any:
-    real, imag = _parts(op.operands[0])
-    return mlir.complex.create_(op.results[0].type, real, mlir.arith.negf(imag))
-
-
-def _negative(op: Any) -> Any:
-    parts = map(mlir.arith.negf, _parts(op.operands[0]))
-    return mlir.complex.create_(op.results[0].type, *parts)
-
-
-def _equality(predicate: str, join: str) -> Callable[[Any], Any]:
-    def rule(op: Any) -> Any:
-        arith = mlir.arith
-        pairs = zip(*map(_parts, op.operands), strict=True)
-        tests = (arith.cmpf(getattr(arith.CmpFPredicate, predicate), *pair) for pair in pairs)
-        return getattr(arith, join)(*tests)
-
-    return rule
-
-
-def _complex_libm(name: str, swapped: bool) -> Callable[[Any], Any]:
-    def rule(op: Any) -> Any:
-        parts = _parts(op.operands[0])
-        return libm.call(name, parts[::-1] if swapped else parts)
-
-    return rule
-
-
 #: operation -> its value built from others, at the operation
 _RULES: dict[str, Callable[[Any], Any]] = {
     "numba.undef": _undefined,
     "numba.wrap_index": _wrap_index,
     "math.clampf": _clamp,
-    "complex.conj": _conjugate,
-    "complex.neg": _negative,
-    "complex.eq": _equality("OEQ", "andi"),
-    "complex.neq": _equality("UNE", "ori"),
-    "complex.abs": _complex_libm("hypot", swapped=False),
-    "complex.angle": _complex_libm("atan2", swapped=True),
+    **complex_parts.RULES,
 }

@@ -57,6 +57,19 @@ class Ranges:
     calls: dict[int, Counted] = field(default_factory=dict)
     #: the same as ``absorbed``, for each loop
     statements: dict[int, set[int]] = field(default_factory=dict)
+    #: loops with other ways out than the end of their range, entered in one place
+    left_early: dict[int, Counted] = field(default_factory=dict)
+
+    def as_blocks(self, labels: Collection[int]) -> Ranges:
+        """Those of loops over ``range`` in ``labels`` that count in a block argument."""
+        plain = {header: loop for header, loop in self.loops.items() if not loop.by_itself}
+        loops = {
+            header: replace(loop, from_zero=loop.step != 1)
+            for header, loop in (plain | self.left_early).items()
+            if header in labels
+        }
+        absorbed = set[int]().union(*(self.statements[header] for header in loops))
+        return Ranges(loops, absorbed, self.calls, self.statements)
 
     def only(self, headers: Collection[int]) -> Ranges:
         """The same of some loops alone, which cannot count beyond the largest integer."""
@@ -95,17 +108,21 @@ def find(
         return found
     defs, uses = definitions(blocks)
     readers = _Readers(blocks)
+    before = graph.predecessors(control)
     for header, loop in loops.items():
         exits = loop.exits(control)
-        if len(exits) != 1 or exits[0][0] != header:
+        if header not in (block for block, _ in exits):
             continue
         counted = _match(frame, blocks[header], header, loop, defs, uses)
-        if counted is not None:
+        only_one = len(exits) == 1
+        if counted is not None and (only_one or _is_entered_once(loop, before)):
             loop_, statements, call = counted
-            found.loops[header] = loop_
+            (found.loops if only_one else found.left_early)[header] = loop_
             found.statements[header] = {id(s) for s in statements}
             found.absorbed |= found.statements[header]
             found.calls[id(call)] = loop_
+            continue
+        if not only_one:
             continue
         by_itself = _match_counter(frame, blocks, header, loop, defs, uses, readers)
         if by_itself is not None and by_itself[0].variable not in live_at_exit:
@@ -113,6 +130,10 @@ def find(
             found.statements[header] = {id(s) for s in statements}
             found.absorbed |= found.statements[header]
     return found
+
+
+def _is_entered_once(loop: graph.Loop, before: Mapping[int, list[int]]) -> bool:
+    return sum(block not in loop.body for block in before[loop.header]) == 1
 
 
 def definitions(blocks: Mapping[int, Any]) -> tuple[dict[str, list[Any]], Counter[str]]:

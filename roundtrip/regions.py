@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from numba.core import ir
+from numba.core import ir, types
 
 from numba_mlir import mlir
 from numba_mlir.converters import build, sizefacts, statements
@@ -107,6 +107,7 @@ class CfgImporter:
 
     ``exit_label`` is a block outside the set to which control leaves (``None``: the blocks
     end in ``return`` or ``raise``); ``results`` are the variables needed there.
+    Headers of ``counted`` loops take a counter as their last argument.
     """
 
     def __init__(
@@ -118,9 +119,13 @@ class CfgImporter:
         exit_label: int | None = None,
         results: tuple[str, ...] = (),
         loops: RangeLoops | None = None,
+        counted: ranges.Ranges | None = None,
     ) -> None:
         self.frame, self.blocks, self.entry = frame, blocks, entry
         self.loops = loops
+        self.counted: Mapping[int, ranges.Counted] = {} if counted is None else counted.loops
+        self.iterators = counted if loops is None else loops.iterators
+        self.bounds: dict[int, ranges.Bounds] = {}
         self.exit, self.results = exit_label, results
         inner = set(labels) | ({exit_label} if exit_label is not None else set())
         self.graph: dict[int, list[int]] = {START: [entry]}
@@ -172,18 +177,21 @@ class CfgImporter:
         frame = self.frame
         order = graph.reverse_postorder(self.graph, START)
         for label in order[1:]:
-            types = [frame.mlir_type(frame.type_of(n)) for n in self.params[label]]
+            kinds = [frame.mlir_type(frame.type_of(n)) for n in self.params[label]]
             locs = [mlir.ir.Location.name(n) for n in self.params[label]]
-            self.mlir_blocks[label] = region.blocks.append(*types, arg_locs=locs)
+            if label in self.counted:
+                kinds.append(build.index_type())
+                locs.append(mlir.ir.Location.name(self.counted[label].variable))
+            self.mlir_blocks[label] = region.blocks.append(*kinds, arg_locs=locs)
         self.envs[START] = env
         with mlir.ir.InsertionPoint(entry_block), mlir.ir.Location.unknown():
             self._branch(env, self.entry)
         for label in order[1:]:
             block_env = Env(self.envs[self.idom[label]])
             self.envs[label] = block_env
-            for name, argument in zip(
-                self.params[label], self.mlir_blocks[label].arguments, strict=True
-            ):
+            # without the counter
+            arguments = list(self.mlir_blocks[label].arguments)[: len(self.params[label])]
+            for name, argument in zip(self.params[label], arguments, strict=True):
                 block_env[name] = Slot(frame.type_of(name), argument)
             if label != self.exit:
                 with mlir.ir.InsertionPoint(self.mlir_blocks[label]):
@@ -195,10 +203,32 @@ class CfgImporter:
             self._branch(env, self.loops.build(self.frame, self.blocks, label, env))
             return
         *body, last = self.blocks.blocks[label].body
-        iterators = None if self.loops is None else self.loops.iterators
-        convert_statements(self.frame, env, body, self._needed_by(label, last), iterators)
+        if label in self.counted:
+            self._count(label, env, last)
+        convert_statements(self.frame, env, body, self._needed_by(label, last), self.iterators)
         with self.frame.location(last.loc):
             self._terminator(label, env, last)
+
+    def _count(self, header: int, env: Env, branch: Any) -> None:
+        """The variable of a loop over ``range``, whether it has one, and the next count."""
+        counted, steps = self.counted[header], self.bounds[header]
+        count = self.mlir_blocks[header].arguments[-1]
+        with self.frame.location(branch.loc):
+            more = mlir.arith.cmpi(mlir.arith.CmpIPredicate.slt, count, steps.upper)
+            env[branch.cond.name] = Slot(types.boolean, more)
+            env[counted.variable] = steps.variable(self.frame, counted, count)
+            following = build.value("arith.addi", (count, steps.step), count.type)
+            env[_counter(header)] = Slot(types.intp, following)
+
+    def _counts(self, env: Env, header: int) -> list[Any]:
+        """What a branch to the header of a counted loop hands over as its counter."""
+        if header not in self.counted:
+            return []
+        known = env.get(_counter(header))
+        if known is not None:
+            return [known.value]
+        self.bounds[header] = ranges.bounds(self.frame, env, self.counted[header])
+        return [self.bounds[header].lower]
 
     def _needed_by(self, label: int, last: Any) -> frozenset[str]:
         live = self.blocks.live_after(label) | self.blocks.accesses.of_statement(last).uses
@@ -230,11 +260,17 @@ class CfgImporter:
                 sizefacts.tell(slot, self.mlir_blocks[target], value)
 
     def _operands(self, env: Env, target: int) -> list[Any]:
-        return [self.frame.use(env, name).value for name in self.params[target]]
+        values = [self.frame.use(env, name).value for name in self.params[target]]
+        return values + self._counts(env, target)
 
     def _branch(self, env: Env, target: int) -> None:
         block = self.mlir_blocks[target]
         mlir.cf.BranchOp(self._operands(env, target), block)
+
+
+def _counter(header: int) -> str:
+    """Under which name the next count of a loop is found; no variable has it."""
+    return f"range.{header}.count"
 
 
 def carried_attributes(frame: Frame, names: list[str]) -> dict[str, Any]:
@@ -480,7 +516,10 @@ class StructuredImporter:
         types = [self.frame.mlir_type(self.frame.type_of(n)) for n in names]
         made = build.op("scf.execute_region", (), types, self._names(names), regions=1)
         region = made.regions[0]
-        cfg = CfgImporter(self.frame, self.blocks, labels, loop.header, join, tuple(names))
+        counted = self.ranges.as_blocks(labels)
+        cfg = CfgImporter(
+            self.frame, self.blocks, labels, loop.header, join, tuple(names), counted=counted
+        )
         behind = cfg.run(region, env, region.blocks.append())
         with mlir.ir.InsertionPoint(behind), mlir.ir.Location.unknown():
             build.op("scf.yield", self._values(cfg.envs[join], names))
