@@ -16,7 +16,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from numba_mlir import mlir
-from numba_mlir.passes import complex_parts, failures, lanes, libm, packing, streams, stretched
+from numba_mlir.passes import (
+    complex_parts,
+    failures,
+    lanes,
+    libm,
+    packing,
+    row_sums,
+    streams,
+    stretched,
+)
 from numba_mlir.passes.base import source_position
 from numba_mlir.passes.buffers import Unhoistable, allocations, hoist
 from numba_mlir.passes.building import LOOP_ANNOTATION
@@ -42,6 +51,8 @@ NO_VECTORS = Vectors()
 #: what keeps vector units busy, and how much of it makes a loop dense
 _DENSE = frozenset({"arith.addf", "arith.subf", "arith.mulf"})
 _LEAST_DENSE = 8
+#: flags with which LLVM adds in any order itself
+_ANY_ORDER = frozenset({"fast", "reassoc"})
 _CLEAN_UP = "builtin.module(canonicalize,cse)"
 _LOOPS = (
     "builtin.module(func.func(scf-parallel-for-to-nested-fors),canonicalize,cse,"
@@ -88,6 +99,8 @@ def lower(module: Any, fastmath: str = "", vectors: Vectors = NO_VECTORS) -> tup
         packed = packing.pack(body, vectors.bits, vectors.contract) if vectors.bits else []
         Reductions(parallel=False).run(module)
         spread = bool(vectors.bits) and lanes.spread(module, vectors)
+        if not spread and not _ANY_ORDER.intersection(fastmath.split(",")):
+            row_sums.interleave(function(module, "body"))
         if vectors.library:
             distribute(function(module, "body"))
         mlir.run_pipeline(module.operation, _LOOPS)
