@@ -34,13 +34,19 @@ UNARY = {
     "sinh": (-10, 10), "cosh": (-10, 10), "tanh": (-10, 10), "asinh": (-10, 10),
     "acosh": (1, 100), "atanh": (-1, 1), "erf": (-5, 5), "erfc": (-5, 20),
 }  # fmt: skip
+#: functions of two numbers; "hypot" is the absolute value of a complex number
+BINARY = ("pow", "atan2", "hypot")
 _LIBM = ctypes.CDLL("libm.so.6")
+
+
+def _length(x: float, y: float) -> float:
+    return abs(complex(x, y))
 
 
 def compiled(name: str, **options: Any) -> Callable[..., Array]:
     """``name`` over arrays, as this project compiles a loop."""
-    function = getattr(math, name)
-    if name in ("pow", "atan2"):
+    function = njit(_length) if name == "hypot" else getattr(math, name)
+    if name in BINARY:
 
         def loop(x, y, out):
             for i in prange(x.shape[0]):
@@ -98,7 +104,7 @@ def whole_range(rng: Any, count: int, dtype: Any) -> Array:
 
 def row(name: str, dtype: Any, count: int) -> str:
     rng = np.random.default_rng(1)
-    binary = name in ("pow", "atan2")
+    binary = name in BINARY
     low, high = (0.01, 20) if binary else UNARY[name]
     usual = [rng.uniform(low, high, count).astype(dtype) for _ in range(1 + binary)]
     whole = [whole_range(rng, count, dtype) for _ in range(1 + binary)]
@@ -121,7 +127,7 @@ def main() -> None:
     print("| function | type | vector | usual range | all numbers | precise: usual | all |")
     print("|---|---|---|---|---|---|---|")
     for dtype in (np.dtype("f8"), np.dtype("f4")):
-        for name in (*UNARY, "pow", "atan2"):
+        for name in (*UNARY, *BINARY):
             print(row(name, dtype, count), flush=True)
 
 
