@@ -252,16 +252,18 @@ def test_blocks_begin_with_a_line_of_the_cache(dtype: str) -> None:
             np.testing.assert_array_equal(mine[2], theirs[2])
 
 
-@pytest.mark.parametrize("mode", ["stepped", "F"])
+@pytest.mark.parametrize("mode", ["reversed", "stepped", "F"])
 def test_layouts(mode: str) -> None:
     tiled = numba_mlir.njit(parallel=True, mlir_tiling=True)(matmul_ikj)
 
     def changed(array: Any) -> Any:
         if mode == "F":
             return np.asfortranarray(array)
+        if mode == "reversed":
+            return array[::-1, ::-1]
         bigger = np.zeros((2 * array.shape[0], 3 * array.shape[1]), array.dtype)
-        bigger[::-2, ::3] = array
-        return bigger[::-2, ::3]
+        bigger[::2, ::3] = array
+        return bigger[::2, ::3]
 
     for sizes in SIZES:
         _check(tiled, *(changed(array) for array in _arrays(sizes)))
