@@ -116,6 +116,16 @@ def parallel_loops(
     return made
 
 
+def with_last(loop: Any, last: tuple[Any, Any, Any], body: Callable[..., None]) -> Any:
+    """``scf.parallel`` as ``loop``, which has no results, but with bounds ``last`` (lower, upper,
+    step) for its last index; ``body(*ivs)``."""
+    rank = len(loop.regions[0].blocks[0].arguments)
+    operands = list(loop.operands)
+    bounds = [tuple(operands[number::rank]) for number in range(rank - 1)]
+    attributes = {name: loop.attributes[name] for name in loop.attributes}
+    return parallel_loops([*bounds, last], body, attributes)
+
+
 def reduction(
     bounds: tuple[Any, Any, Any],
     term: Callable[[Any], Any],

@@ -24,7 +24,8 @@ CHECKS = SIZE_CHECKS | {"numba.check"}
 STATEMENT = "pyir.stmt"
 
 _PURE_DIALECTS = frozenset({"arith", "math", "complex", "index", "ub"})
-_DIVISIONS = frozenset(
+#: of integers
+DIVISIONS = frozenset(
     f"arith.{kind}{sign}" for kind in ("div", "rem", "ceildiv", "floordiv") for sign in ("si", "ui")
 )
 _STRUCTURE = frozenset(
@@ -87,7 +88,7 @@ def is_pure_name(name: str) -> bool:
 
 def may_trap(op: Any) -> bool:
     """Integer division by something that may be zero: not to be executed on speculation."""
-    return op.name in _DIVISIONS and not constant_int(op.operands[1])
+    return op.name in DIVISIONS and not constant_int(op.operands[1])
 
 
 def summarise(op: Any, provenance: Provenance) -> Effects:

@@ -18,11 +18,10 @@ from typing import Any, ClassVar
 
 from numba_mlir import mlir
 from numba_mlir.passes import libm
+from numba_mlir.passes.effects import DIVISIONS
 from numba_mlir.passes.values import constant_int, operations, owner
 
 _SCALARS = frozenset({"f32", "f64", "i1", "i8", "i16", "i32", "i64", "index"})
-_DIVISIONS = frozenset({"arith.divsi", "arith.divui", "arith.remsi", "arith.remui",
-                        "arith.ceildivsi", "arith.ceildivui", "arith.floordivsi"})  # fmt: skip
 TERMINATORS = frozenset({"scf.yield", "scf.reduce", "scf.condition"})
 
 
@@ -207,7 +206,7 @@ class Kinds:
 
 def divides(op: Any) -> bool:
     """Whether an operation is a division of integers that may fail; by powers of 2 none does."""
-    if op.name not in _DIVISIONS:
+    if op.name not in DIVISIONS:
         return False
     divisor = constant_int(op.operands[1])
     return divisor is None or divisor <= 0 or divisor & (divisor - 1) != 0

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 
 from numba_mlir import mlir
 from numba_mlir.passes import complex_parts, libm
-from numba_mlir.passes.building import index
+from numba_mlir.passes.building import for_loop, index, with_last
 from numba_mlir.passes.lane_kinds import (
     TERMINATORS,
     Kind,
@@ -63,42 +63,38 @@ class Vectors:
     contract: bool = False
 
 
-def spread(module: Any, vectors: Vectors) -> bool:
-    """Vectorise the loops of the function ``body`` of ``module`` that gain by it."""
-    body = _body(module)
-    in_blocks = any(op.name == "scf.execute_region" for op in nested(body))
-    if not in_blocks and not complex_parts.is_carried(body):
-        return _spread(body, vectors)
+def spread(function: Any, vectors: Vectors) -> bool:
+    """Vectorise the loops of a function that gain by it; another function may take its place."""
+    in_blocks = any(op.name == "scf.execute_region" for op in nested(function))
+    if not in_blocks and not complex_parts.is_carried(function):
+        return _spread(function, vectors)
     # A loop that is left early is simpler in blocks: structured only for the lanes.
-    with mlir.ir.InsertionPoint(body):
-        structured = body.clone().operation
+    with mlir.ir.InsertionPoint(function):
+        structured = function.clone().operation
     structure(structured)
     if complex_parts.is_carried(structured):
         complex_parts.split(structured)
         mlir.run_pipeline(structured, _CLEAN_UP)
     done = _spread(structured, vectors)
-    (body if done else structured).erase()
+    (function if done else structured).erase()
     return done
 
 
-def _body(module: Any) -> Any:
-    name = mlir.ir.StringAttr.get("body")
-    return next(op for op in operations(module.body) if op.attributes["sym_name"] == name)
-
-
 def _spread(function: Any, vectors: Vectors) -> bool:
-    done = [_spread_loop(op, vectors) for op in operations(function.regions[0].blocks[0])]
+    loops = operations(function.regions[0].blocks[0])
+    done = [_spread_loop(op, function, vectors) for op in loops]
     return any(done)
 
 
-def _spread_loop(loop: Any, vectors: Vectors) -> bool:
+def _spread_loop(loop: Any, function: Any, vectors: Vectors) -> bool:
     """Vectorise a parallel loop, or an outer one around a loop that is left early."""
     if loop.name not in ("scf.parallel", "scf.for") or not any(map(_is_ordered, nested(loop))):
         return False
     try:
-        _Spread(loop, vectors).run()
+        _Spread(loop, function, vectors).run()
     except Refused:
-        done = [_spread_loop(op, vectors) for op in operations(loop.regions[0].blocks[0])]
+        inner = operations(loop.regions[0].blocks[0])
+        done = [_spread_loop(op, function, vectors) for op in inner]
         return any(done)
     return True
 
@@ -116,14 +112,11 @@ def _divides_inside(loop: Any) -> bool:
     return any(op.name in _SLOW for one in inner for op in nested(one))
 
 
-def _is_independent(loop: Any) -> bool:
+def _is_independent(loop: Any, function: Any) -> bool:
     """Whether no iteration of an ``scf.for`` reads or writes where another one writes.
 
     What is written at its index may be accessed there alone, and lies in no other array.
     """
-    function = loop
-    while function.name != "func.func":
-        function = function.parent
     places: dict[Any, set[Any]] = {}
     written: set[Any] = set()
     for op in nested(loop):
@@ -147,8 +140,8 @@ def _numbers(*values: int) -> Any:
 class _Spread:
     """A loop in vectors; Refused where it has no such form, or gains nothing by it."""
 
-    def __init__(self, loop: Any, vectors: Vectors) -> None:
-        self._loop = loop
+    def __init__(self, loop: Any, function: Any, vectors: Vectors) -> None:
+        self._loop, self._module = loop, function.parent
         self._block = loop.regions[0].blocks[0]
         parallel = loop.name == "scf.parallel"
         self._iv = self._block.arguments[-1 if parallel else 0]
@@ -156,7 +149,7 @@ class _Spread:
         gains = self._kinds.leaves_early or (
             parallel and any(op.name == "scf.for" and _is_ordered(op) for op in nested(loop))
         )
-        if not gains or len(loop.results) or not (parallel or _is_independent(loop)):
+        if not gains or len(loop.results) or not (parallel or _is_independent(loop, function)):
             raise Refused
         calls = [op for op in nested(loop) if op.name in libm.FUNCTIONS]
         pieces = [self._kinds.version(op) for op in calls]
@@ -191,37 +184,30 @@ class _Spread:
         return arith.addi(low, arith.muli(arith.divui(length, lanes), lanes))
 
     def _run_parallel(self) -> None:
-        ir, loop = mlir.ir, self._loop
-        rank = len(self._block.arguments)
-        operands = list(loop.operands)
-        middle = self._middle(operands[rank - 1], operands[2 * rank - 1])
-        bounds = [*operands[:rank], *operands[rank : 2 * rank - 1], middle]
-        steps = [*operands[2 * rank : 3 * rank - 1], index(self._lanes)]
-        attributes = {name: loop.attributes[name] for name in loop.attributes}
-        made = ir.Operation.create("scf.parallel", [], [*bounds, *steps], attributes, regions=1)
-        kinds = [ir.IndexType.get()] * rank
-        block = ir.Block.create_at_start(made.regions[0], kinds, [ir.Location.current] * rank)
-        self._values.update(zip(self._block.arguments, block.arguments, strict=True))
-        with ir.InsertionPoint(block):
+        loop, rank = self._loop, len(self._block.arguments)
+        low, high = loop.operands[rank - 1], loop.operands[2 * rank - 1]
+        middle = self._middle(low, high)
+
+        def body(*ivs: Any) -> None:
+            self._values.update(zip(self._block.arguments, ivs, strict=True))
             self._emit(self._block)
-            ir.Operation.create("scf.reduce")
+
+        with_last(loop, (low, middle, index(self._lanes)), body)
         loop.operands[rank - 1] = middle
 
     def _run_for(self) -> None:
-        ir, loop = mlir.ir, self._loop
-        low, high, step = loop.operands
+        low, high, step = self._loop.operands
         if constant_int(step) != 1:
             raise Refused
         middle = self._middle(low, high)
-        operands = [low, middle, index(self._lanes)]
-        made = ir.Operation.create("scf.for", operands=operands, regions=1)
-        kinds = [ir.IndexType.get()]
-        block = ir.Block.create_at_start(made.regions[0], kinds, [ir.Location.current])
-        self._values[self._iv] = block.arguments[0]
-        with ir.InsertionPoint(block):
+
+        def body(iv: Any) -> tuple[()]:
+            self._values[self._iv] = iv
             self._emit(self._block)
-            ir.Operation.create("scf.yield")
-        loop.operands[0] = middle
+            return ()
+
+        for_loop((low, middle, index(self._lanes)), body)
+        self._loop.operands[0] = middle
 
     # -- values ---------------------------------------------------------------------------
     def _type(self, scalar: Any) -> Any:
@@ -255,6 +241,9 @@ class _Spread:
     def _as(self, carried: Any, value: Any) -> Any:
         """``value`` as ``carried`` is held: a vector or a number."""
         return self._vector(value) if self._kinds.of(carried) else self._number(value)
+
+    def _all_as(self, carried: Any, values: Any) -> list[Any]:
+        return [self._as(one, value) for one, value in zip(carried, values, strict=True)]
 
     def _hold(self, values: Any, made: Any) -> None:
         """``made`` are the new forms of ``values``."""
@@ -315,7 +304,7 @@ class _Spread:
         symbol, count = version
         scalar = op.results[0].type
         piece = ir.VectorType.get([count], scalar)
-        libm.declare(self._module(), symbol, [piece] * len(operands), piece)
+        libm.declare(self._module, symbol, [piece] * len(operands), piece)
         callee = {"callee": ir.FlatSymbolRefAttr.get(symbol)}
         if count == self._lanes:
             return ir.Operation.create("func.call", [piece], operands, callee).results[0]
@@ -334,61 +323,44 @@ class _Spread:
             ).results[0]
         return result
 
-    def _module(self) -> Any:
-        op = self._loop
-        while op.parent is not None:
-            op = op.parent
-        return op
-
     # -- loops ----------------------------------------------------------------------------
     def _block_of(self, region: Any, kinds: list[Any]) -> Any:
         return mlir.ir.Block.create_at_start(region, kinds, [mlir.ir.Location.current] * len(kinds))
 
     def _emit_for(self, op: Any) -> None:
-        ir = mlir.ir
         body = op.regions[0].blocks[0]
-        carried = list(body.arguments)[1:]
-        start = [self._as(value, init)
-                 for value, init in zip(carried, list(op.operands)[3:], strict=True)]  # fmt: skip
-        bounds = [self._number(value) for value in list(op.operands)[:3]]
-        types = [value.type for value in start]
-        made = ir.Operation.create("scf.for", types, [*bounds, *start], regions=1)
-        block = self._block_of(made.regions[0], [ir.IndexType.get(), *types])
-        self._values[body.arguments[0]] = block.arguments[0]
-        self._hold(carried, list(block.arguments)[1:])
-        self._hold(op.results, made.results)
+        old_iv, *old = list(body.arguments)
+        low, high, step, *initial = op.operands
         *_, last = operations(body)
-        with ir.InsertionPoint(block):
+
+        def inside(iv: Any, *carried: Any) -> list[Any]:
+            self._values[old_iv] = iv
+            self._hold(old, carried)
             self._emit(body)
-            new = [self._as(v, y) for v, y in zip(carried, last.operands, strict=True)]
-            ir.Operation.create("scf.yield", operands=new)
+            return self._all_as(old, last.operands)
+
+        bounds = self._number(low), self._number(high), self._number(step)
+        self._hold(op.results, for_loop(bounds, inside, self._all_as(old, initial)))
 
     def _emit_while(self, op: Any) -> None:
         """Carried along besides the loop's own: the lanes that are in it, and for each result that
         is read behind it what it was when a lane left."""
-        ir, arith = mlir.ir, mlir.arith
+        ir, arith, outside = mlir.ir, mlir.arith, self._mask
         before, after = (region.blocks[0] for region in op.regions)
         *_, condition = operations(before)
         *_, last = operations(after)
         test, *forwarded = condition.operands
         early = bool(self._kinds.of(test))
-        read = [
-            n for n, result in enumerate(op.results) if early and any(True for _ in result.uses)
-        ]
-        start = [self._as(v, i) for v, i in zip(before.arguments, op.operands, strict=True)]
-        extra = [self._splat(op.results[n].type, 0) for n in read]
-        if early:
-            extra.insert(0, self._here())
-        own = [self._type(v.type) if self._kinds.of(v) else v.type for v in after.arguments]
+        read = [n for n, one in enumerate(op.results) if early and any(True for _ in one.uses)]
+        start = self._all_as(before.arguments, op.operands)
+        extra = [self._here()] if early else []
+        extra += [self._splat(op.results[n].type, 0) for n in read]
         more = [value.type for value in extra]
+        own = [self._type(v.type) if self._kinds.of(v) else v.type for v in after.arguments]
         made = ir.Operation.create("scf.while", [*own, *more], [*start, *extra], regions=2)
-        block = self._block_of(made.regions[0], [v.type for v in (*start, *extra)])
-        outside = self._mask
+        block, extra = self._enter(made.regions[0], before, [*[v.type for v in start], *more])
         with ir.InsertionPoint(block):
-            extra = list(block.arguments)[len(start) :]
-            self._hold(before.arguments, list(block.arguments)[: len(start)])
-            if early:
-                self._mask = extra[0]
+            self._mask = extra[0] if early else outside
             self._emit(before)
             goes_on = self._number(test)
             if early:
@@ -397,25 +369,27 @@ class _Spread:
                         for n, old in zip(read, kept, strict=True)]  # fmt: skip
                 here = arith.andi(here, self._vector(test))
                 extra, goes_on = [here, *kept], self._any(here)
-            values = [self._as(v, f) for v, f in zip(after.arguments, forwarded, strict=True)]
+            values = self._all_as(after.arguments, forwarded)
             ir.Operation.create("scf.condition", operands=[goes_on, *values, *extra])
-        block = self._block_of(made.regions[1], [*own, *more])
+        block, extra = self._enter(made.regions[1], after, [*own, *more])
         with ir.InsertionPoint(block):
-            extra = list(block.arguments)[len(own) :]
-            self._hold(after.arguments, list(block.arguments)[: len(own)])
-            if early:
-                self._mask = extra[0]
+            self._mask = extra[0] if early else outside
             self._emit(after)
-            values = [self._as(v, y) for v, y in zip(before.arguments, last.operands, strict=True)]
+            values = self._all_as(before.arguments, last.operands)
             ir.Operation.create("scf.yield", operands=[*values, *extra])
         self._mask = outside
         results = list(made.results)
         if early:
-            self._vectors.update(
-                (op.results[n], results[len(own) + 1 + k]) for k, n in enumerate(read)
-            )
+            self._hold([op.results[n] for n in read], results[len(own) + 1 :])
         else:
             self._hold(op.results, results)
+
+    def _enter(self, region: Any, old: Any, types: list[Any]) -> tuple[Any, list[Any]]:
+        """The block in the place of ``old``, and its arguments that ``old`` does not have."""
+        block = self._block_of(region, types)
+        count = len(old.arguments)
+        self._hold(old.arguments, list(block.arguments)[:count])
+        return block, list(block.arguments)[count:]
 
     # -- masks ----------------------------------------------------------------------------
     def _here(self) -> Any:
@@ -481,7 +455,7 @@ class _Spread:
         self._emit(arm)
         self._mask = outside
         *_, last = operations(arm)
-        return [self._as(result, y) for result, y in zip(op.results, last.operands, strict=True)]
+        return self._all_as(op.results, last.operands)
 
     _RULES: ClassVar[dict[str, Callable[[_Spread, Any], None]]] = {
         "scf.for": _emit_for,

@@ -33,15 +33,14 @@ from numba_mlir.passes.building import (
     index,
     load_at,
     on_stack,
-    parallel_loops,
+    with_last,
 )
-from numba_mlir.passes.values import defined_inside, nested, operations, owner
+from numba_mlir.passes.values import ACCESSES, defined_inside, nested, operations, owner
 
 #: rows at once: as many as an addition has cycles
 ROWS = 4
 _FLOATS = ("f32", "f64")
 _ON_STACK = frozenset({*_FLOATS, "i1", "i32", "i64", "index"})
-_ACCESSES = ("memref.load", "memref.store")
 _PURE = ("memref.dim", "numba.wrap_index")
 _STRUCTURE = ("scf.for", "scf.while", "scf.condition", "scf.if", "scf.yield", "scf.execute_region",
               "cf.br", "cf.cond_br")  # fmt: skip
@@ -51,9 +50,8 @@ class Refused(Exception):
     """The loop stays as it is."""
 
 
-def interleave(function: Any) -> bool:
+def interleave(function: Any) -> None:
     """Cut the parallel loops of ``function`` that have chains of additions in their rows."""
-    done = False
     for loop in operations(function.regions[0].blocks[0]):
         if loop.name == "scf.parallel" and not len(loop.results):
             try:
@@ -62,14 +60,12 @@ def interleave(function: Any) -> bool:
                 continue
             with loop.location, mlir.ir.InsertionPoint(loop):
                 rows.run()
-            done = True
-    return done
 
 
 def _is_simple(op: Any) -> bool:
     if op.name in libm.FUNCTIONS:
         return False
-    return op.name in (*_ACCESSES, *_PURE, *_STRUCTURE) or op.name.startswith(("arith.", "math."))
+    return op.name in (*ACCESSES, *_PURE, *_STRUCTURE) or op.name.startswith(("arith.", "math."))
 
 
 def _is_chain(op: Any) -> bool:
@@ -93,41 +89,34 @@ class _Rows:
     def __init__(self, loop: Any, function: Any) -> None:
         self._loop, self._function = loop, function
         self._block = loop.regions[0].blocks[0]
-        self._body = [op for op in operations(self._block) if op.name != "scf.reduce"]
-        self._made = {result for op in self._body for result in op.results}
+        body = [op for op in operations(self._block) if op.name != "scf.reduce"]
+        self._made = {result for op in body for result in op.results}
         self._iv = list(self._block.arguments)[-1]
         if not all(_is_simple(op) for op in nested(loop) if op.name != "scf.reduce"):
             raise Refused
-        self._chains = [number for number, op in enumerate(self._body) if self._is_common(op)]
-        if not self._chains:
+        chains = [number for number, op in enumerate(body) if self._is_common(op)]
+        if not chains:
             raise Refused
-        handed = [value for ops in self._sections() for value in self._handed(ops)]
+        self._chains = [body[number] for number in chains]
+        behind = chains[-1] + 1
+        self._front, self._behind = body[:behind], body[behind:]
+        handed = self._needed(self._behind)
+        for op in filter(self._is_once, self._front):
+            handed += [*self._needed([op]), *op.results]
         if any(str(value.type) not in _ON_STACK for value in handed):
             raise Refused
         self._values: list[dict[Any, Any]] = []
         """for each row what stands for values of the loop"""
 
-    def _sections(self) -> list[list[Any]]:
-        """What there is once, in loops over the rows."""
-        behind = self._chains[-1] + 1
-        found = [
-            [op]
-            for number, op in enumerate(self._body[:behind])
-            if number not in self._chains and (op.name == "memref.store" or len(op.regions))
-        ]
-        return [*found, self._body[behind:]]
-
-    def _handed(self, ops: list[Any]) -> list[Any]:
-        """Numbers of a row that go into a section, and out of it."""
-        return [*self._needed(ops), *self._given(ops)]
+    def _is_once(self, op: Any) -> bool:
+        """Whether there is one copy of an operation in front, in a loop over the rows."""
+        return op not in self._chains and (op.name == "memref.store" or len(op.regions) > 0)
 
     def _needed(self, ops: list[Any]) -> list[Any]:
+        """Numbers of a row that operations in a loop over the rows use."""
         used = dict.fromkeys(v for op in ops for one in (op, *nested(op)) for v in one.operands)
         own = {result for op in ops for result in op.results}
         return [v for v in used if v in self._made - own and self._varies(v)]
-
-    def _given(self, ops: list[Any]) -> list[Any]:
-        return [] if ops == self._body[self._chains[-1] + 1 :] else list(ops[0].results)
 
     def _is_common(self, op: Any) -> bool:
         """Whether a loop is a chain with the same bounds in each row, which read along a row."""
@@ -149,13 +138,8 @@ class _Rows:
     # -- the new loop ---------------------------------------------------------------------
     def run(self) -> None:
         loop, rank = self._loop, len(self._block.arguments)
-        operands = list(loop.operands)
-        bounds = [(operands[n], operands[rank + n], operands[2 * rank + n]) for n in range(rank)]
-        low, high, _ = bounds[-1]
-        bounds[-1] = (low, high, index(ROWS))
-        given = ("operandSegmentSizes",)
-        attributes = {name: loop.attributes[name] for name in loop.attributes if name not in given}
-        parallel_loops(bounds, lambda *ivs: self._rows(ivs, high), attributes)
+        low, high = loop.operands[rank - 1], loop.operands[2 * rank - 1]
+        with_last(loop, (low, high, index(ROWS)), lambda *ivs: self._rows(ivs, high))
         loop.erase()
 
     def _rows(self, ivs: tuple[Any, ...], high: Any) -> None:
@@ -165,18 +149,18 @@ class _Rows:
         places = [arith.minsi(index(number), last) for number in range(ROWS)]
         known = dict(zip(self._block.arguments, ivs, strict=True))
         self._values = [{**known, self._iv: arith.addi(first, place)} for place in places]
-        *sections, behind = self._sections()
-        for number, op in enumerate(self._body[: self._chains[-1] + 1]):
+        for op in self._front:
             with op.location:
-                if number in self._chains:
+                if op in self._chains:
                     self._chain(op)
-                elif [op] in sections:
-                    cells = self._row_by_row([op], first, count)
+                elif self._is_once(op):
+                    cells = self._row_by_row([op], op.results, first, count)
                     for place, values in zip(places, self._values, strict=True):
-                        values.update({v: load_at(cell, place) for v, cell in cells.items()})
+                        found = [load_at(cell, place) for cell in cells]
+                        values.update(zip(op.results, found, strict=True))
                 else:
                     self._each(lambda values, op=op: clone(op, values).results, op.results)
-        self._row_by_row(behind, first, count)
+        self._row_by_row(self._behind, (), first, count)
 
     def _each(self, made: Callable[[dict[Any, Any]], Iterable[Any]], results: Any) -> None:
         for values in self._values:
@@ -204,24 +188,24 @@ class _Rows:
             mine = results[row * len(old) : (row + 1) * len(old)]
             values.update(zip(op.results, mine, strict=True))
 
-    def _row_by_row(self, ops: list[Any], first: Any, count: Any) -> dict[Any, Any]:
-        """A copy of operations in a loop over the rows; where their results are."""
-        needed, given = self._needed(ops), self._given(ops)
-        cells = {value: self._cells(value.type) for value in (*needed, *given)}
-        for value in needed:
+    def _row_by_row(self, ops: list[Any], results: Any, first: Any, count: Any) -> list[Any]:
+        """A copy of operations in a loop over the rows; where their ``results`` are."""
+        needed = self._needed(ops)
+        given, found = ([self._cells(v.type) for v in values] for values in (needed, results))
+        for value, cell in zip(needed, given, strict=True):
             for row, values in enumerate(self._values):
-                _store(values[value], cells[value], index(row))
+                _store(values[value], cell, index(row))
 
         def one(row: Any) -> tuple[()]:
             values = {**self._values[0], self._iv: mlir.arith.addi(first, row)}
-            values.update({value: load_at(cells[value], row) for value in needed})
+            values.update(zip(needed, [load_at(cell, row) for cell in given], strict=True))
             clone_all(ops, values)
-            for value in given:
-                _store(values[value], cells[value], row)
+            for value, cell in zip(results, found, strict=True):
+                _store(values[value], cell, row)
             return ()
 
         for_loop((index(0), count, index(1)), one)
-        return {value: cells[value] for value in given}
+        return found
 
     def _cells(self, kind: Any) -> Any:
         """A number of each row on the stack."""

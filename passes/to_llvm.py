@@ -98,7 +98,7 @@ def lower(module: Any, fastmath: str = "", vectors: Vectors = NO_VECTORS) -> tup
         body = function(module, "body")
         packed = packing.pack(body, vectors.bits, vectors.contract) if vectors.bits else []
         Reductions(parallel=False).run(module)
-        spread = bool(vectors.bits) and lanes.spread(module, vectors)
+        spread = bool(vectors.bits) and lanes.spread(function(module, "body"), vectors)
         if not spread and not _ANY_ORDER.intersection(fastmath.split(",")):
             row_sums.interleave(function(module, "body"))
         if vectors.library:

@@ -211,9 +211,7 @@ def _replace_quotients(func_ir: Any, model: str) -> bool:
     function = quotient if model == "numpy" else divide
     values = [stmt.value for block in func_ir.blocks.values() for stmt in block.body
               if isinstance(stmt, ir.Assign)]  # fmt: skip
-    divisions = [value for value in values if _operator(value) in (*_QUOTIENTS, *_REMAINDERS)]
-    names = [value.value for value in values if isinstance(value, (ir.Global, ir.FreeVar))]
-    if not divisions and not any(name is divmod for name in names):
+    if not any(map(_divides, values)):
         return True
     if not all(map(_is_understood, values)):
         return False
@@ -229,10 +227,18 @@ def _replace_quotients(func_ir: Any, model: str) -> bool:
     return True
 
 
+def _divides(value: Any) -> bool:
+    return _operator(value) in _QUOTIENTS or _has_remainder(value)
+
+
+def _has_remainder(value: Any) -> bool:
+    named = isinstance(value, (ir.Global, ir.FreeVar))
+    return value.value is divmod if named else _operator(value) in _REMAINDERS
+
+
 def _is_understood(value: Any) -> bool:
-    if isinstance(value, (ir.Global, ir.FreeVar, ir.Const)):
-        return value.value is not divmod and not isinstance(value.value, complex)
-    return _operator(value) not in _REMAINDERS
+    known = isinstance(value, (ir.Global, ir.FreeVar, ir.Const))
+    return not _has_remainder(value) and not (known and isinstance(value.value, complex))
 
 
 def _operator(value: Any) -> Any:

@@ -63,13 +63,7 @@ class Ranges:
     def as_blocks(self, labels: Collection[int]) -> Ranges:
         """Those of loops over ``range`` in ``labels`` that count in a block argument."""
         plain = {header: loop for header, loop in self.loops.items() if not loop.by_itself}
-        loops = {
-            header: replace(loop, from_zero=loop.step != 1)
-            for header, loop in (plain | self.left_early).items()
-            if header in labels
-        }
-        absorbed = set[int]().union(*(self.statements[header] for header in loops))
-        return Ranges(loops, absorbed, self.calls, self.statements)
+        return replace(self, loops=plain | self.left_early).only(labels)
 
     def only(self, headers: Collection[int]) -> Ranges:
         """The same of some loops alone, which cannot count beyond the largest integer."""
